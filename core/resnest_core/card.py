@@ -1,0 +1,66 @@
+"""The model card: what a model is, carried inside its own file."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from resnest_core.errors import InvalidModelError
+
+METADATA_KEY = "resnest_card"  # of the ONNX file's metadata
+
+
+class ModelCard(BaseModel):
+    """What a runtime, a gateway and a user need to know of a model."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    family: str
+    """Such as `Mask R-CNN`."""
+    backbone: str
+    """Such as `ResNeSt-50`."""
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    """The data set's id of each class; COCO's run from 1 to 90 with gaps."""
+    test_scale: tuple[int, int]
+    """(long, short) side in pixels that an image is fitted into, keeping its ratio."""
+    size_divisor: int = 32
+    """Padded height and width are multiples of this."""
+    score_threshold: float = 0.05
+    """The model's own: no detection at or below it."""
+    max_detections: int = 100
+    mask_size: int | None = None
+    """Side of the square masks; None for a model without masks."""
+    box_ap: float | None = None
+    """Published box AP (COCO val2017, in percent); None for weights that weren't published with one."""
+    mask_ap: float | None = None
+    checkpoint: str
+    """File name of the checkpoint."""
+    checkpoint_sha256: str
+    project_version: str
+    precision: str = "fp32"
+    notes: str = ""
+
+    @model_validator(mode="after")
+    def _one_id_a_class(self) -> ModelCard:
+        if len(self.classes) != len(self.category_ids):
+            raise ValueError(f"{len(self.classes)} classes, but {len(self.category_ids)} category ids")
+        return self
+
+    @property
+    def has_masks(self) -> bool:
+        return self.mask_size is not None
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, str], path: object) -> ModelCard:
+        """Read the card from an ONNX file's metadata; `path` names the file in errors.
+
+        Raises:
+            InvalidModelError: there is no card, or not a valid one.
+        """
+        if METADATA_KEY not in metadata:
+            raise InvalidModelError(f"{path} has no model card: make the file with `resnest export`.")
+        try:
+            return cls.model_validate_json(metadata[METADATA_KEY])
+        except ValidationError as error:
+            raise InvalidModelError(f"{path} has a damaged model card: export the model again.") from error

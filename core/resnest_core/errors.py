@@ -1,0 +1,74 @@
+"""Every error this project raises on purpose.
+
+    ResNeStError
+    ├── ImageError                 this image can't be used; another one can
+    │   ├── NotAnImageError        not bytes of a supported image format, or damaged
+    │   └── ImageTooLargeError     more bytes or pixels than allowed
+    ├── ParameterError             an argument is outside what it may be
+    ├── ModelError
+    │   ├── ModelNotFoundError     no model of this name
+    │   └── InvalidModelError      the model file is damaged, or not one of ours
+    ├── CheckpointError            the checkpoint doesn't fit the detector, or is damaged
+    ├── DownloadError              the checkpoint couldn't be fetched whole
+    ├── RuntimeUnavailableError    the runtime or server can't answer now; later it may
+    ├── RemoteError                a server answered something this client can't use
+    └── MissingExtraError          an optional package isn't installed
+
+Each message is one sentence that says what to do. At the edges one table each maps these: HTTP answers in
+`resnest_server.problems`, exit codes in `resnest_core.cli`.
+"""
+
+
+class ResNeStError(Exception):
+    """Base of all errors of this project."""
+
+
+class ImageError(ResNeStError):
+    """This image can't be used; another one can."""
+
+
+class NotAnImageError(ImageError):
+    """The bytes aren't an image of a supported format, or are damaged or cut short."""
+
+
+class ImageTooLargeError(ImageError):
+    """The image has more bytes or pixels than allowed."""
+
+
+class ParameterError(ResNeStError):
+    """An argument is outside what it may be."""
+
+
+class ModelError(ResNeStError):
+    """A model can't be used."""
+
+
+class ModelNotFoundError(ModelError):
+    """There is no model of this name."""
+
+
+class InvalidModelError(ModelError):
+    """The model file is damaged, or wasn't made by `resnest export`."""
+
+
+class CheckpointError(ResNeStError):
+    """The checkpoint doesn't fit the detector, or is damaged."""
+
+
+class DownloadError(ResNeStError):
+    """The checkpoint couldn't be fetched whole."""
+
+
+class RuntimeUnavailableError(ResNeStError):
+    """The runtime or server can't answer now; later it may."""
+
+
+class RemoteError(ResNeStError):
+    """A server answered something this client can't use."""
+
+
+class MissingExtraError(ResNeStError):
+    """An optional package isn't installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed: run pip install 'resnest-serving[{extra}]'.")

@@ -1,0 +1,79 @@
+"""The model repository: where models lie on disk, and how one is loaded by name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from resnest_core.detector import InProcessDetector
+from resnest_core.errors import ModelNotFoundError, ParameterError
+from resnest_core.runtimes import RUNTIMES
+
+REPOSITORY_VARIABLE = "RESNEST_REPOSITORY"
+NETWORK_SUFFIX = "_network"
+DEVICES = ("cpu", "cuda")
+
+
+def find_repository(repository: str | Path | None = None) -> Path:
+    """Return the model repository: the argument, else $RESNEST_REPOSITORY, else ./model_repository, else the demo's."""
+    named = repository or os.environ.get(REPOSITORY_VARIABLE)
+    if named:
+        return Path(named)
+    here = Path("model_repository")
+    if installed_models(here):
+        return here
+    inside_wheel = Path(__file__).with_name("demo_repository")
+    in_checkout = Path(__file__).parents[2] / "model_repository"
+    return inside_wheel if inside_wheel.is_dir() else in_checkout
+
+
+def network_path(repository: Path, name: str) -> Path:
+    """Return where the ONNX file of the model `name` lies."""
+    return repository / f"{name}{NETWORK_SUFFIX}" / "1" / "model.onnx"
+
+
+def installed_models(repository: Path) -> list[str]:
+    """Return the names of the models in a repository, sorted."""
+    files = repository.glob(f"*{NETWORK_SUFFIX}/1/model.onnx")
+    return sorted(path.parents[1].name.removesuffix(NETWORK_SUFFIX) for path in files)
+
+
+def load_detector(
+    name_or_path: str | Path,
+    *,
+    runtime: str = "onnxruntime",
+    device: str = "cpu",
+    threads: int | None = None,
+    repository: str | Path | None = None,
+) -> InProcessDetector:
+    """Load a detector by its name in the repository, or from an ONNX file.
+
+    Args:
+        name_or_path: such as `mask_rcnn_s50`, or a path ending in `.onnx`.
+        runtime: `onnxruntime` or `openvino`.
+        device: `cpu` or `cuda`.
+        threads: of the runtime; None: as many as there are cores.
+        repository: see `find_repository`.
+
+    Raises:
+        ModelNotFoundError: no such model or file.
+        InvalidModelError: the file is damaged, or wasn't made by `resnest export`.
+        ParameterError: there is no such runtime or device.
+    """
+    if runtime not in RUNTIMES:
+        raise ParameterError(f"There is no runtime {runtime!r}: use one of {', '.join(RUNTIMES)}.")
+    if device not in DEVICES:
+        raise ParameterError(f"There is no device {device!r}: use one of {', '.join(DEVICES)}.")
+    path = Path(name_or_path)
+    if path.suffix != ".onnx":
+        where = find_repository(repository)
+        path = network_path(where, str(name_or_path))
+        if not path.is_file():
+            found = ", ".join(installed_models(where)) or "no models"
+            raise ModelNotFoundError(
+                f"There is no model {str(name_or_path)!r} in {where}, which holds {found}: "
+                f"`resnest export {name_or_path}` makes one of the published models."
+            )
+    elif not path.is_file():
+        raise ModelNotFoundError(f"There is no file {path}.")
+    return InProcessDetector(RUNTIMES[runtime].load(path, device=device, threads=threads))

@@ -1,0 +1,44 @@
+"""What every runtime is: something that runs a network on a batch of tensors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from types import TracebackType
+
+from typing_extensions import Self
+
+from resnest_core.card import ModelCard
+from resnest_core.tensors import Tensors
+
+
+class Runtime(ABC):
+    """A loaded network. A context manager; `run` may be called from several threads."""
+
+    name: str
+    """The runtime's name in the registry, such as `onnxruntime`."""
+    card: ModelCard
+
+    @classmethod
+    @abstractmethod
+    def load(cls, path: Path, *, device: str = "cpu", threads: int | None = None) -> Self:
+        """Load the ONNX file at `path` on `device` (`cpu` or `cuda`) with so many threads (None: all cores).
+
+        Raises:
+            InvalidModelError: the file is damaged, or wasn't made by `resnest export`.
+            MissingExtraError: the runtime's package isn't installed.
+            RuntimeUnavailableError: the device isn't there.
+        """
+
+    @abstractmethod
+    def run(self, inputs: Tensors) -> Tensors:
+        """Run the network on the tensors of `resnest_core.tensors`."""
+
+    def close(self) -> None:  # noqa: B027 - most runtimes have nothing to give back
+        """Give back what the runtime holds."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

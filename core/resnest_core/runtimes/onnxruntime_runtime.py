@@ -1,0 +1,54 @@
+"""ONNX Runtime, on the CPU or through CUDA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import Self
+
+from resnest_core.card import ModelCard
+from resnest_core.errors import InvalidModelError, MissingExtraError, RuntimeUnavailableError
+from resnest_core.runtimes.base import Runtime
+from resnest_core.tensors import Tensors, input_names, output_names
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class OnnxRuntime(Runtime):
+    """Runs the exported file as it is: ONNX Runtime inlines the custom ops' function bodies."""
+
+    name = "onnxruntime"
+
+    def __init__(self, session: onnxruntime.InferenceSession, card: ModelCard) -> None:
+        self._session = session
+        self.card = card
+        self._inputs = input_names(card.has_masks)
+        self._outputs = output_names(card.has_masks)
+
+    @classmethod
+    def load(cls, path: Path, *, device: str = "cpu", threads: int | None = None) -> Self:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingExtraError("onnxruntime", "server") from error
+        provider = PROVIDERS[device]
+        if provider not in onnxruntime.get_available_providers():
+            raise RuntimeUnavailableError(f"ONNX Runtime has no {device} here: install onnxruntime-gpu, or use cpu.")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        options.log_severity_level = 3
+        # Waiting threads otherwise spin, which costs a shared machine more than it gains.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            session = onnxruntime.InferenceSession(path, options, providers=[provider])
+        except Exception as error:  # ONNX Runtime raises a class of its own per kind of damage
+            raise InvalidModelError(f"{path} is damaged or not an ONNX model: export it again.") from error
+        return cls(session, ModelCard.from_metadata(session.get_modelmeta().custom_metadata_map, path))
+
+    def run(self, inputs: Tensors) -> Tensors:
+        feed: dict[str, Any] = {name: inputs[name] for name in self._inputs}
+        return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))

@@ -1,0 +1,1 @@
+"""Trained PyTorch detectors to ONNX, OpenVINO and TensorRT."""

@@ -1,0 +1,102 @@
+"""A two-stage detector: normalised images in, boxes and masks in resized pixels out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from resnest_export.models.fpn import FPN
+from resnest_export.models.resnest import ResNeSt
+from resnest_export.models.roi_heads import CascadeRoIHead, RoIHead
+from resnest_export.models.rpn import RPN
+from resnest_export.ops import batched_nms
+
+IOU_THRESHOLD = 0.5
+
+
+class Found(NamedTuple):
+    """Detections of B images, K rows each, best score first.
+
+    boxes (B, K, 4) in resized pixels; scores (B, K), −inf where there is no detection; labels (B, K);
+    masks (B, K, 28, 28), 0 where there is none, or None for a detector without masks.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    masks: Tensor | None
+
+
+class TwoStageDetector(nn.Module):
+    """Backbone, pyramid, proposals, and what the regions hold."""
+
+    def __init__(
+        self, backbone: ResNeSt, neck: FPN, rpn_head: RPN, roi_head: RoIHead | CascadeRoIHead, max_detections: int
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.rpn_head = rpn_head
+        self.roi_head = roi_head
+        self.max_detections = max_detections
+
+    @property
+    def has_masks(self) -> bool:
+        return hasattr(self.roi_head, "mask_head")
+
+    def forward(self, images: Tensor, image_sizes: Tensor, score_thresholds: Tensor, want_masks: Tensor) -> Found:
+        """Detect objects.
+
+        Args:
+            images: float (B, 3, H, W), normalised, 0 in the padding; H and W multiples of 32.
+            image_sizes: int64 (B, 2), height and width inside the padding.
+            score_thresholds: (B, 1), detections at or below it are dropped.
+            want_masks: bool (B, 1), where False the image's masks are 0 and cost nothing.
+        """
+        pyramid = self.neck(self.backbone(images))
+        proposals, objectness = self.rpn_head(pyramid, image_sizes)  # (B, P, 4), (B, P)
+
+        rows = occupied_rows(objectness > -torch.inf)
+        rois = as_rois(proposals, rows)
+        class_scores, class_boxes = self.roi_head.boxes(pyramid, rois, image_sizes[rois[:, 0].long()])
+        boxes, scores, labels = self._best(
+            spread(class_scores, rows, objectness.shape), spread(class_boxes, rows, objectness.shape), score_thresholds
+        )
+        if not self.has_masks:
+            return Found(boxes, scores, labels, None)
+
+        rows = occupied_rows((scores > -torch.inf) & want_masks)
+        masks = self.roi_head.masks(pyramid, as_rois(boxes, rows), labels.flatten()[rows])
+        return Found(boxes, scores, labels, spread(masks, rows, scores.shape))
+
+    def _best(self, scores: Tensor, boxes: Tensor, score_thresholds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return boxes (B, K, 4), scores and labels (B, K) from scores (B, P, C) and boxes (B, P, C or 1, 4)."""
+        classes = scores.shape[2]
+        scores = scores.masked_fill(scores <= score_thresholds[..., None], -torch.inf).flatten(1)  # (B, P·C)
+        boxes = boxes.expand(-1, -1, classes, -1).flatten(1, 2)  # (B, P·C, 4)
+        groups = (torch.arange(scores.shape[1], device=scores.device) % classes).int().expand_as(scores)
+        keep, _ = batched_nms(
+            boxes, scores, groups, iou_threshold=IOU_THRESHOLD, max_output=self.max_detections
+        )  # (B, K)
+        index = keep.long().clamp(min=0)
+        kept_boxes = boxes.gather(1, index[..., None].expand(-1, -1, 4))
+        return kept_boxes, scores.gather(1, index).masked_fill(keep < 0, -torch.inf), index % classes
+
+
+def occupied_rows(occupied: Tensor) -> Tensor:
+    """Return the flat positions (R,) of the rows of a padded table (B, N) that hold something."""
+    return occupied.flatten().nonzero().squeeze(1)
+
+
+def as_rois(boxes: Tensor, rows: Tensor) -> Tensor:
+    """Return the boxes (B, N, 4) at flat positions `rows` (R,) as regions (R, 5): image index, x1 y1 x2 y2."""
+    image = (rows // boxes.shape[1]).to(boxes.dtype)
+    return torch.cat([image[:, None], boxes.flatten(0, 1)[rows]], dim=1)
+
+
+def spread(values: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:
+    """Put values (R, …) at flat positions `rows` (R,) of a table of `shape` (B, N), 0 elsewhere: (B, N, …)."""
+    table = values.new_zeros((shape[0] * shape[1], *values.shape[1:]))
+    return table.index_put((rows,), values).unflatten(0, (-1, shape[1]))

@@ -1,0 +1,101 @@
+"""Batched NMS: greedy non-maximum suppression within groups, for a batch of images."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def batched_nms(
+    boxes_xyxy: Tensor, scores: Tensor, groups: Tensor, *, iou_threshold: float, max_output: int
+) -> tuple[Tensor, Tensor]:
+    """Keep the best boxes of each image that no better box of the same group overlaps by more than `iou_threshold`.
+
+    Args:
+        boxes_xyxy: float (B, M, 4).
+        scores: float (B, M); −inf is no box.
+        groups: int32 (B, M), such as classes; boxes of different groups don't suppress each other.
+        iou_threshold: a box is suppressed by an intersection over union above it, not at it.
+        max_output: K, boxes kept per image.
+
+    Returns:
+        indices int32 (B, K) of the kept boxes, best score first (of equal scores the first), −1 after the last;
+        and their number, int32 (B, 1).
+    """
+    if torch.compiler.is_exporting():
+        batch = scores.shape[0]
+        indices, num = torch.onnx.ops.symbolic_multi_out(
+            "resnest::BatchedNMS",
+            (boxes_xyxy, scores, groups),
+            {"iou_threshold": iou_threshold, "max_output": max_output},
+            dtypes=(torch.int32, torch.int32),
+            shapes=((batch, max_output), (batch, 1)),
+            version=1,
+        )
+        return indices, num
+    indices = torch.full((len(scores), max_output), -1, dtype=torch.int32)
+    num = torch.zeros(len(scores), 1, dtype=torch.int32)
+    for image, arrays in enumerate(zip(boxes_xyxy, scores, groups, strict=True)):
+        keep = _nms(*(array.numpy() for array in arrays), iou_threshold, max_output)
+        indices[image, : len(keep)] = torch.from_numpy(keep).int()
+        num[image] = len(keep)
+    return indices, num
+
+
+def _nms(
+    boxes: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    groups: NDArray[np.int32],
+    iou_threshold: float,
+    max_output: int,
+) -> NDArray[np.int64]:
+    """Return the indices that one image keeps: each kept box suppresses the rest in one sweep over arrays."""
+    order = np.argsort(-scores, kind="stable")
+    order = order[: np.isfinite(scores).sum()]
+    boxes, groups = boxes[order], groups[order]
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    alive = np.ones(len(order), bool)
+    keep: list[int] = []
+    for i in range(len(order)):
+        if not alive[i]:
+            continue
+        keep.append(i)
+        if len(keep) == max_output:
+            break
+        rest = slice(i + 1, None)
+        overlap = np.minimum(boxes[rest, 2:], boxes[i, 2:]) - np.maximum(boxes[rest, :2], boxes[i, :2])
+        intersection = overlap.clip(min=0).prod(1)
+        above = intersection > np.float32(iou_threshold) * (areas[rest] + areas[i] - intersection)
+        alive[rest] &= ~(above & (groups[rest] == groups[i]))
+    return order[keep]
+
+
+def batched_nms_reference(
+    boxes_xyxy: Tensor, scores: Tensor, groups: Tensor, *, iou_threshold: float, max_output: int
+) -> tuple[Tensor, Tensor]:
+    """The same as `batched_nms`, one box at a time: for reading, and to compare the fast ones with."""
+    indices = torch.full((len(scores), max_output), -1, dtype=torch.int32)
+    num = torch.zeros(len(scores), 1, dtype=torch.int32)
+    for image in range(len(scores)):
+        keep: list[int] = []
+        order = sorted(range(scores.shape[1]), key=lambda i: (-float(scores[image, i]), i))
+        for i in order:
+            if len(keep) == max_output or scores[image, i] == -torch.inf:
+                break
+            rivals = [j for j in keep if groups[image, j] == groups[image, i]]
+            if all(iou(boxes_xyxy[image, i], boxes_xyxy[image, j]) <= iou_threshold for j in rivals):
+                keep.append(i)
+        indices[image, : len(keep)] = torch.tensor(keep, dtype=torch.int32)
+        num[image] = len(keep)
+    return indices, num
+
+
+def iou(a_xyxy: Tensor, b_xyxy: Tensor) -> float:
+    """Return the intersection over union of two boxes (4,), 0 for two empty ones."""
+    ax1, ay1, ax2, ay2 = (float(v) for v in a_xyxy)
+    bx1, by1, bx2, by2 = (float(v) for v in b_xyxy)
+    intersection = max(min(ax2, bx2) - max(ax1, bx1), 0.0) * max(min(ay2, by2) - max(ay1, by1), 0.0)
+    union = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - intersection
+    return intersection / union if union > 0 else 0.0

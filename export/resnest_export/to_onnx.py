@@ -1,0 +1,89 @@
+"""A detector to one ONNX file: dynamic batch, height and width, custom operators with bodies, the card inside."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+from resnest_core.card import METADATA_KEY, ModelCard
+from resnest_core.tensors import IMAGES, input_names, output_names
+from resnest_export.deployed import DeployedDetector
+from resnest_export.fold import fold_batch_norm
+from resnest_export.models.detector import TwoStageDetector
+from resnest_export.ops.functions import DOMAIN, VERSION, function_bodies
+
+OPSET = 18
+IR_VERSION = 10
+EXAMPLE_SIZE_HW = (320, 544)  # any multiples of 32 that aren't equal
+
+
+def export_onnx(detector: TwoStageDetector, card: ModelCard, path: Path) -> None:
+    """Write `detector` to `path` as ONNX. Its batch norms are folded in place.
+
+    The file's tensors are those of `resnest_core.tensors`, its metadata carries the card.
+    """
+    fold_batch_norm(detector)
+    model = _trace(DeployedDetector(detector), card.has_masks)
+    model.functions.extend(function_bodies())
+    if DOMAIN not in {opset.domain for opset in model.opset_import}:
+        model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, VERSION))
+    model.ir_version = min(model.ir_version, IR_VERSION)
+    model.producer_name = "resnest-serving"
+    model.producer_version = card.project_version
+    _name_dimensions(model.graph)
+    onnx.helper.set_model_props(model, {METADATA_KEY: card.model_dump_json()})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    onnx.save(model, part)
+    onnx.checker.check_model(part, full_check=True)
+    part.replace(path)
+
+
+def _trace(network: DeployedDetector, has_masks: bool) -> onnx.ModelProto:
+    batch = torch.export.Dim("batch")
+    height, width = 32 * torch.export.Dim("rows"), 32 * torch.export.Dim("columns")
+    sizes = torch.tensor([EXAMPLE_SIZE_HW] * 2)  # a batch of one would be taken for a constant
+    example = (torch.zeros(2, *EXAMPLE_SIZE_HW, 3, dtype=torch.uint8), sizes, sizes.clone(), torch.zeros(2, 1))
+    if has_masks:
+        example = (*example, torch.ones(2, 1, dtype=torch.bool))  # type: ignore[assignment]
+    dynamic = ({0: batch, 1: height, 2: width}, *({0: batch} for _ in example[1:]))
+    with torch.no_grad(), _quiet():
+        program = torch.onnx.export(
+            torch.export.export(network, example, dynamic_shapes=dynamic),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=input_names(has_masks),
+            output_names=output_names(has_masks),
+            verbose=False,
+        )
+    assert program is not None
+    # The tracer notes which line of which file made each node.
+    ClearMetadataAndDocStringPass()(program.model)
+    return program.model_proto
+
+
+class _quiet(warnings.catch_warnings):  # noqa: N801 - a context manager
+    """Silence the tracer's notes on packages that aren't needed here."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+
+    def __exit__(self, *details: object) -> None:
+        logging.getLogger("torch.onnx").setLevel(logging.NOTSET)
+        super().__exit__(*details)
+
+
+def _name_dimensions(graph: onnx.GraphProto) -> None:
+    """Give the free dimensions of inputs and outputs names that people read."""
+    for value in (*graph.input, *graph.output):
+        shape = value.type.tensor_type.shape
+        shape.dim[0].dim_param = "batch"
+        if value.name == IMAGES:
+            shape.dim[1].dim_param, shape.dim[2].dim_param = "height", "width"
