@@ -1,0 +1,32 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv/bin
+
+help:  ## Show the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo:  ## Serve the demo model and answer an image
+	sh scripts/demo
+
+test:  ## Install everything, then lint, type-check and test
+	sh scripts/test
+
+slow:  ## The tests that take minutes too
+	$(VENV)/pytest -m slow
+
+lint:  ## Check style and types
+	$(VENV)/ruff check . && $(VENV)/ruff format --check . && $(VENV)/mypy
+
+format:  ## Format the code
+	$(VENV)/ruff check --fix . && $(VENV)/ruff format .
+
+demo-model:  ## Export the demo model again: make demo-model CHECKPOINT=demo.pth
+	$(VENV)/resnest export demo --checkpoint $(CHECKPOINT) --repository model_repository
+
+constraints:  ## Pin the newest versions that fit pyproject.toml
+	$(VENV)/pip install uv
+	echo '# Exact versions for installing and testing: made by `make constraints`, not edited. torch pins its own CUDA packages.' > constraints.txt
+	$(VENV)/uv pip compile --universal --python-version 3.10 pyproject.toml --extra dev \
+		--no-emit-index-url --no-header --no-annotate | grep -vE '^(nvidia-|cuda-|triton)' >> constraints.txt
+
+.PHONY: help demo test slow lint format demo-model constraints

@@ -1,0 +1,84 @@
+"""`resnest download` and `resnest export`."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from resnest_core.errors import MissingExtraError, ModelNotFoundError
+from resnest_core.published import PUBLISHED, Published
+
+FOLDER = Path("checkpoints")
+REPOSITORY = Path("model_repository")
+
+
+class Target(str, Enum):
+    """What a detector can be exported to."""
+
+    ONNX = "onnx"
+
+
+class Precision(str, Enum):
+    """The precision of the exported network."""
+
+    FP32 = "fp32"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this package."""
+    app.command()(download)
+    app.command()(export)
+
+
+def download(
+    name: Annotated[str, typer.Argument(help="Such as mask_rcnn_s50; `resnest models` lists them.")],
+    folder: Annotated[Path, typer.Option(help="Where the checkpoint goes.")] = FOLDER,
+) -> None:
+    """Fetch a published checkpoint, and check its hash."""
+    typer.echo(_download(_published(name), folder))
+
+
+def export(
+    name: Annotated[str, typer.Argument(help="Such as mask_rcnn_s50; `resnest models` lists them.")],
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="mmdetection's .pth, also your own fine-tuned one; else the published one is fetched.")
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="Names of the classes, one a line; else the checkpoint's own, else COCO's.")
+    ] = None,
+    to: Annotated[Target, typer.Option(help="The format.")] = Target.ONNX,  # noqa: ARG001 - one so far
+    precision: Annotated[Precision, typer.Option(help="Of the network.")] = Precision.FP32,  # noqa: ARG001
+    repository: Annotated[
+        Path, typer.Option(envvar="RESNEST_REPOSITORY", help="The model repository to write into.")
+    ] = REPOSITORY,
+) -> None:
+    """Export a detector into the model repository, and check the file against PyTorch."""
+    try:
+        from resnest_export.pipeline import export_detector, find_config
+    except ImportError as error:
+        raise MissingExtraError(error.name or "torch", "export") from error
+    find_config(name)
+    if checkpoint is None:
+        checkpoint = _download(_published(name), FOLDER)
+    console = Console(stderr=True)
+    with console.status(f"Exporting {name}: tracing takes most of a minute, checking as long …"):
+        path = export_detector(name, checkpoint, repository, classes_file=classes, report=console.print)
+    typer.echo(path)
+
+
+def _published(name: str) -> Published:
+    if name not in PUBLISHED:
+        raise ModelNotFoundError(
+            f"No checkpoint of {name!r} is published, only of {', '.join(PUBLISHED)}: pass your own with --checkpoint."
+        )
+    return PUBLISHED[name]
+
+
+def _download(published: Published, folder: Path) -> Path:
+    from resnest_export.download import download as fetch
+
+    return fetch(published, folder)
