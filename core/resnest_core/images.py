@@ -1,12 +1,19 @@
-"""Image bytes to RGB pixels."""
+"""Image bytes to RGB pixels: those that mmdetection's loader, OpenCV, would see."""
 
 from __future__ import annotations
 
+import io
+import warnings
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
+import cv2
 import numpy as np
+import PIL.Image
+import simplejpeg
 from numpy.typing import NDArray
+
+from resnest_core.errors import ImageTooLargeError, NotAnImageError
 
 Pixels: TypeAlias = NDArray[np.uint8]
 """RGB, uint8 (H, W, 3)."""
@@ -14,11 +21,115 @@ Image: TypeAlias = bytes | str | Path | Pixels
 """Encoded bytes, a path to them, or RGB pixels."""
 
 MAX_PIXELS = 64_000_000
+JPEGS = ("JPEG", "MPO")  # a phone's multi-picture file begins as a JPEG
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+READABLE = "JPEG, PNG, WebP, BMP, TIFF or GIF"
+EXIF_ORIENTATION = 0x0112
+
+# Pixels are limited here, in an error instead of a warning.
+warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
+
+
+class ImageHeader(NamedTuple):
+    """What an image says of itself before it is decoded.
+
+    `size_hw` is height and width as stored, before `orientation`, EXIF's 1…8, turns it.
+    """
+
+    format: str
+    size_hw: tuple[int, int]
+    mode: str
+    orientation: int
+
+
+def read_header(data: bytes) -> ImageHeader:
+    """Read the header of an encoded image.
+
+    Raises:
+        NotAnImageError: the bytes aren't an image of a format that is read here.
+        ImageTooLargeError: the header tells of a size that no limit would allow.
+    """
+    try:
+        with PIL.Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+            return ImageHeader(str(image.format), (image.height, image.width), image.mode, orientation)
+    except PIL.Image.DecompressionBombError as error:
+        raise ImageTooLargeError("The image has far more pixels than allowed: send a smaller one.") from error
+    except Exception as error:  # Pillow's readers raise many classes on damaged headers
+        raise NotAnImageError(f"This is not an image: send a {READABLE} file.") from error
 
 
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
-    raise NotImplementedError
+    """Decode an image as mmdetection's loader does (OpenCV's IMREAD_COLOR), but refuse what is damaged or cut short.
+
+    EXIF's orientation is applied, alpha dropped, grey and palette turned into three channels, 16 bits into 8; of an
+    animation the first frame is taken.
+
+    Raises:
+        NotAnImageError: the bytes aren't an image of a format that is read here, or are damaged.
+        ImageTooLargeError: the image has more than `max_pixels`; nothing was decoded.
+    """
+    header = read_header(data)
+    height, width = header.size_hw
+    if height * width > max_pixels:
+        raise ImageTooLargeError(
+            f"The image has {width}×{height} pixels, more than the {max_pixels:,} allowed: send a smaller one."
+        )
+    pixels = _decode_jpeg(data, header) if header.format in JPEGS else None
+    if pixels is None:
+        pixels = _decode_any(data)
+    if pixels is None:
+        raise NotAnImageError(f"The {header.format} file is damaged or cut short: send it again, whole.")
+    return pixels
 
 
 def load_image(image: Image, *, max_pixels: int = MAX_PIXELS) -> Pixels:
-    raise NotImplementedError
+    """Return the pixels of encoded bytes, of a file, or the given pixels themselves.
+
+    Raises:
+        NotAnImageError: the file can't be read, or isn't an image; or the array isn't uint8 (H, W, 3).
+        ImageTooLargeError: the image has more than `max_pixels`.
+    """
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise NotAnImageError(f"Pixels must be uint8 (height, width, 3), not {image.dtype} {image.shape}.")
+        return image
+    if isinstance(image, str | Path):
+        try:
+            data = Path(image).read_bytes()
+        except OSError as error:
+            raise NotAnImageError(f"{image} can't be read: {error.strerror}.") from error
+        return decode_image(data, max_pixels=max_pixels)
+    return decode_image(image, max_pixels=max_pixels)
+
+
+def _decode_jpeg(data: bytes, header: ImageHeader) -> Pixels | None:
+    """Decode with libjpeg-turbo itself, faster than through OpenCV and to the same pixels; None: leave it to OpenCV."""
+    if header.mode == "CMYK":
+        return None
+    try:
+        pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", strict=True)
+    except ValueError as error:
+        if "Premature end" in str(error):
+            raise NotAnImageError("The JPEG file is cut short: send it again, whole.") from error
+        return None  # a blemish that OpenCV reads over
+    return _orient(pixels, header.orientation)
+
+
+def _decode_any(data: bytes) -> Pixels | None:
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        return None
+    return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def _orient(pixels: Pixels, orientation: int) -> Pixels:
+    """Turn the pixels upright: EXIF's orientations 5…8 are transposed, some of all eight mirrored."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)

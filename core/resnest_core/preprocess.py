@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
+import numpy as np
 from numpy.typing import NDArray
 
+from resnest_core import tensors
 from resnest_core.card import ModelCard
 from resnest_core.images import Pixels
 
@@ -28,12 +31,33 @@ class PreparedImage:
 
 
 def resized_size_hw(size_hw: tuple[int, int], test_scale: tuple[int, int]) -> tuple[int, int]:
-    raise NotImplementedError
+    """Return the (height, width) of an image fitted into `test_scale` (long, short), rounded as mmcv does."""
+    height, width = size_hw
+    scale = min(max(test_scale) / max(size_hw), min(test_scale) / min(size_hw))
+    return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 
 
 def prepare(pixels: Pixels, card: ModelCard) -> PreparedImage:
-    raise NotImplementedError
+    """Resize an image (H, W, 3) to the card's test scale and pad it to a multiple of its divisor."""
+    original = pixels.shape[0], pixels.shape[1]
+    height, width = resized_size_hw(original, card.test_scale)
+    resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+    bottom, right = (-side % card.size_divisor for side in (height, width))
+    padded = cv2.copyMakeBorder(resized, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+    return PreparedImage(padded.astype(np.uint8, copy=False), (height, width), original)
 
 
 def stack(images: Sequence[PreparedImage]) -> dict[str, NDArray[Any]]:
-    raise NotImplementedError
+    """Return the network's tensors of a batch of images, padded to the largest among them."""
+    height, width = (max(image.pixels.shape[axis] for image in images) for axis in (0, 1))
+    if all(image.pixels.shape[:2] == (height, width) for image in images):
+        batch = np.stack([image.pixels for image in images])
+    else:
+        batch = np.zeros((len(images), height, width, 3), np.uint8)
+        for row, image in zip(batch, images, strict=True):
+            row[: image.pixels.shape[0], : image.pixels.shape[1]] = image.pixels
+    return {
+        tensors.IMAGES: batch,
+        tensors.IMAGE_SIZES: np.array([image.image_size_hw for image in images], np.int64),
+        tensors.ORIGINAL_SIZES: np.array([image.original_size_hw for image in images], np.int64),
+    }
