@@ -1,0 +1,32 @@
+"""COCO's results format (https://cocodataset.org/#format-results)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from resnest_core.card import ModelCard
+from resnest_core.detections import Detections
+from resnest_core.formats.native import BOX_DECIMALS, SCORE_DECIMALS
+from resnest_core.masks import rle
+
+
+def coco(detections: Detections, card: ModelCard, *, masks: str = "rle", image_id: int = 0) -> list[dict[str, Any]]:
+    """Return a list of `{"image_id", "category_id", "bbox": [x, y, width, height], "score", "segmentation"}`.
+
+    COCO's masks are run lengths, whichever form `masks` names; `none` leaves them out.
+    """
+    boxes = detections.boxes_xyxy.astype(float)
+    boxes[:, 2:] -= boxes[:, :2]
+    rows: list[dict[str, Any]] = [
+        {"image_id": image_id, "category_id": card.category_ids[label], "bbox": box, "score": score}
+        for box, score, label in zip(
+            boxes.round(BOX_DECIMALS).tolist(),
+            detections.scores.astype(float).round(SCORE_DECIMALS).tolist(),
+            detections.labels.tolist(),
+            strict=True,
+        )
+    ]
+    if detections.masks is not None and masks != "none":
+        for row, mask, box in zip(rows, detections.masks, detections.boxes_xyxy, strict=True):
+            row["segmentation"] = rle(mask, box, detections.image_size_hw)
+    return rows

@@ -1,0 +1,126 @@
+"""From the network's small maps to masks in the forms that clients take; memory is bounded by each box, not the image.
+
+A map is float16 (S, S): the probability of the predicted class over the box, row by row. Every form takes
+`(mask, box_xyxy, image_size_hw)` and returns something JSON can hold.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import contourpy
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+Mask: TypeAlias = NDArray[np.float16]
+Box: TypeAlias = NDArray[np.float32]
+MaskForm: TypeAlias = Callable[[Mask, Box, tuple[int, int]], Any]
+
+THRESHOLD = 0.5
+POLYGON_TOLERANCE = 0.5  # pixels by which a polygon may leave the mask's outline
+
+
+def paste(mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int]) -> tuple[NDArray[np.bool_], tuple[int, int]]:
+    """Return the binary mask over its box, bool (h, w), and the box's corner (x, y) in the image.
+
+    As in mmdetection: pixel p samples the map bilinearly at ((p + 0.5 − start) / extent · S − 0.5), with zeros outside,
+    and belongs to the mask from 0.5 on. A pixel whose centre lies outside the box can't reach that.
+    """
+    height, width = image_size_hw
+    x1, y1, x2, y2 = (float(value) for value in box_xyxy)
+    left, top = max(math.floor(x1), 0), max(math.floor(y1), 0)
+    right, bottom = min(math.ceil(x2), width), min(math.ceil(y2), height)
+    if x2 <= x1 or y2 <= y1 or right <= left or bottom <= top:
+        return np.zeros((0, 0), bool), (left, top)
+    rows = _interpolation(top, bottom, y1, y2, mask.shape[0])
+    columns = _interpolation(left, right, x1, x2, mask.shape[1])
+    # Laid out by columns, as COCO's run lengths are counted.
+    by_columns = columns @ mask.T.astype(np.float32) @ rows.T >= THRESHOLD
+    return by_columns.T, (left, top)
+
+
+def _interpolation(first: int, last: int, start: float, end: float, size: int) -> NDArray[np.float32]:
+    """Return the weights (last − first, size) that sample `size` cells over [start, end] at pixels' centres, linearly."""
+    position = (np.arange(first, last, dtype=np.float32) + np.float32(0.5 - start)) * np.float32(size / (end - start))
+    weights = np.subtract.outer(position, np.arange(0.5, size, dtype=np.float32))
+    np.abs(weights, out=weights)
+    np.subtract(1, weights, out=weights)
+    return np.maximum(weights, 0, out=weights)
+
+
+def rle(mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int]) -> dict[str, Any]:
+    """Return COCO's compressed run lengths, `{"size": [h, w], "counts": "…"}`, without a canvas of the whole image."""
+    crop, (left, top) = paste(mask, box_xyxy, image_size_hw)
+    height, width = image_size_hw
+    # COCO counts down the columns: a run begins or ends wherever neighbours in a column differ.
+    step = crop.shape[0] + 1  # a column and the gap that parts it from the one before
+    flat = np.zeros(crop.shape[1] * step + 1, bool)
+    flat[:-1].reshape(-1, step)[:, 1:] = crop.T
+    column, row = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), step)
+    edges = (left + column) * height + top + row
+    # A run that ends at the image's bottom and goes on at the next column's top is one run.
+    again = np.flatnonzero(edges[1:-1:2] == edges[2::2])
+    if len(again):
+        edges = np.delete(edges, np.concatenate([2 * again + 1, 2 * again + 2]))
+    bounds = np.empty(len(edges) + 2, np.int64)
+    bounds[0], bounds[1:-1], bounds[-1] = 0, edges, height * width
+    counts = bounds[1:] - bounds[:-1]
+    if not counts[-1]:
+        counts = counts[:-1]
+    encoded = coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
+    return {"size": [height, width], "counts": encoded["counts"].decode()}
+
+
+def polygons(
+    mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int], tolerance: float = POLYGON_TOLERANCE
+) -> list[list[list[list[float]]]]:
+    """Return the mask's parts as polygons: each a list of rings, the outline first, holes after, of points [x, y].
+
+    Points are in pixels of the image, where pixel 0 spans 0…1. `tolerance` is how far, in pixels, a ring may leave the
+    outline; 0 keeps every corner.
+    """
+    crop, (left, top) = paste(mask, box_xyxy, image_size_hw)
+    if not crop.any():
+        return []
+    contours = contourpy.contour_generator(z=np.pad(crop, 1).astype(np.float32), fill_type="OuterOffset")
+    parts = contours.filled(THRESHOLD, 2.0)
+    corner = np.array([left, top]) - 0.5  # the frame's own pixel, and half a pixel from centres to edges
+    return [
+        [_simplify(points[start:end], tolerance, corner) for start, end in zip(offsets, offsets[1:], strict=False)]
+        for points, offsets in zip(*parts, strict=True)
+    ]
+
+
+def _simplify(ring: NDArray[np.float64], tolerance: float, corner: NDArray[np.float64]) -> list[list[float]]:
+    """Return an open ring of points within `tolerance` of a closed one (N, 2)."""
+    points = ring[:-1]
+    simple = cv2.approxPolyDP(points.astype(np.float32)[:, None], tolerance, True)[:, 0] if tolerance else points
+    kept: list[list[float]] = ((simple if len(simple) > 2 else points) + corner).round(2).tolist()
+    return kept
+
+
+def png(mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int]) -> dict[str, Any]:
+    """Return the mask over its box as a grey PNG of 0 and 255: `{"offset": [x, y], "size": [h, w], "data": base64}`."""
+    crop, (left, top) = paste(mask, box_xyxy, image_size_hw)
+    data = cv2.imencode(".png", crop.astype(np.uint8) * 255)[1].tobytes() if crop.size else b""
+    return {"offset": [left, top], "size": list(crop.shape), "data": base64.b64encode(data).decode()}
+
+
+def raw(mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int]) -> dict[str, Any]:  # noqa: ARG001 - a MaskForm
+    """Return the map itself: `{"shape": [S, S], "dtype": "float16", "data": base64}`, little-endian."""
+    data = base64.b64encode(mask.astype("<f2").tobytes()).decode()
+    return {"shape": list(mask.shape), "dtype": "float16", "data": data}
+
+
+def from_raw(answer: dict[str, Any]) -> Mask:
+    """Return the map that `raw` encoded, float16 (S, S)."""
+    array = np.frombuffer(base64.b64decode(answer["data"]), "<f2").reshape(answer["shape"])
+    return array.astype(np.float16)
+
+
+MASK_FORMS: dict[str, MaskForm] = {"rle": rle, "polygons": polygons, "png": png, "raw": raw}
