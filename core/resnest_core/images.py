@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -12,6 +11,13 @@ import numpy as np
 import PIL.Image
 import simplejpeg
 from numpy.typing import NDArray
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from resnest_core.errors import ImageTooLargeError, NotAnImageError
 
@@ -21,19 +27,28 @@ Image: TypeAlias = bytes | str | Path | Pixels
 """Encoded bytes, a path to them, or RGB pixels."""
 
 MAX_PIXELS = 64_000_000
-JPEGS = ("JPEG", "MPO")  # a phone's multi-picture file begins as a JPEG
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 READABLE = "JPEG, PNG, WebP, BMP, TIFF or GIF"
 EXIF_ORIENTATION = 0x0112
 
-# Pixels are limited here, in an error instead of a warning.
-warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
+# Pillow's readers themselves: `PIL.Image.open` puts a limit of its own on pixels, the same for the whole process.
+READERS: dict[bytes, type[ImageFile]] = {
+    b"\xff\xd8\xff": JpegImageFile,
+    b"\x89PNG\r\n\x1a\n": PngImageFile,
+    b"RIFF": WebPImageFile,
+    b"BM": BmpImageFile,
+    b"II*\0": TiffImageFile,
+    b"MM\0*": TiffImageFile,
+    b"GIF8": GifImageFile,
+}
+
+# Damage is told in an error; OpenCV would write to stderr as well. The function's place is OpenCV 4's, else 5's.
+(getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel)(0)
 
 
 class ImageHeader(NamedTuple):
     """What an image says of itself before it is decoded.
 
-    `size_hw` is height and width as stored, before `orientation`, EXIF's 1…8, turns it.
+    `size_hw` is height and width as stored, before `orientation`, EXIF's 1…8, turns it. `mode` is Pillow's.
     """
 
     format: str
@@ -49,14 +64,17 @@ def read_header(data: bytes) -> ImageHeader:
         NotAnImageError: the bytes aren't an image of a format that is read here.
         ImageTooLargeError: the header tells of a size that no limit would allow.
     """
+    reader = next((reader for start, reader in READERS.items() if data.startswith(start)), None)
+    if reader is None:
+        raise NotAnImageError(f"This is not an image: send a {READABLE} file.")
     try:
-        with PIL.Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            orientation = image.getexif().get(EXIF_ORIENTATION, 1)
-            return ImageHeader(str(image.format), (image.height, image.width), image.mode, orientation)
+        with reader(io.BytesIO(data)) as image:
+            exif = image.info.get("exif", b"")
+            return ImageHeader(str(image.format), (image.height, image.width), image.mode, _orientation(exif))
     except PIL.Image.DecompressionBombError as error:
         raise ImageTooLargeError("The image has far more pixels than allowed: send a smaller one.") from error
     except Exception as error:  # Pillow's readers raise many classes on damaged headers
-        raise NotAnImageError(f"This is not an image: send a {READABLE} file.") from error
+        raise NotAnImageError(f"The image's header is damaged: send a whole {READABLE} file.") from error
 
 
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -75,9 +93,11 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
         raise ImageTooLargeError(
             f"The image has {width}×{height} pixels, more than the {max_pixels:,} allowed: send a smaller one."
         )
-    pixels = _decode_jpeg(data, header) if header.format in JPEGS else None
+    pixels = _decode_jpeg(data, header) if header.format == "JPEG" else None
     if pixels is None:
         pixels = _decode_any(data)
+    if pixels is None and header.format == "GIF":
+        pixels = _decode_gif(data)
     if pixels is None:
         raise NotAnImageError(f"The {header.format} file is damaged or cut short: send it again, whole.")
     return pixels
@@ -87,7 +107,7 @@ def load_image(image: Image, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Return the pixels of encoded bytes, of a file, or the given pixels themselves.
 
     Raises:
-        NotAnImageError: the file can't be read, or isn't an image; or the array isn't uint8 (H, W, 3).
+        NotAnImageError: the file can't be read, or isn't an image; or an array isn't uint8 (H, W, 3).
         ImageTooLargeError: the image has more than `max_pixels`.
     """
     if isinstance(image, np.ndarray):
@@ -97,10 +117,13 @@ def load_image(image: Image, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     if isinstance(image, str | Path):
         try:
             data = Path(image).read_bytes()
-        except OSError as error:
-            raise NotAnImageError(f"{image} can't be read: {error.strerror}.") from error
-        return decode_image(data, max_pixels=max_pixels)
-    return decode_image(image, max_pixels=max_pixels)
+        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+            raise NotAnImageError(f"{image} can't be read: {getattr(error, 'strerror', None) or error}.") from error
+    elif isinstance(image, bytes):
+        data = image
+    else:
+        raise NotAnImageError(f"An image is bytes, a path or an array of RGB pixels, not {type(image).__name__}.")
+    return decode_image(data, max_pixels=max_pixels)
 
 
 def _decode_jpeg(data: bytes, header: ImageHeader) -> Pixels | None:
@@ -117,11 +140,34 @@ def _decode_jpeg(data: bytes, header: ImageHeader) -> Pixels | None:
 
 
 def _decode_any(data: bytes) -> Pixels | None:
+    if data.startswith(b"\x89PNG"):
+        # Without this chunk a PNG is a still one: damaged animations crash OpenCV 4.11 and 4.12.
+        data = data.replace(b"acTL", b"noTL")
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         return None
     return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def _decode_gif(data: bytes) -> Pixels | None:
+    """Decode what OpenCV 4's packages can't: they are built without GIF."""
+    try:
+        with GifImageFile(io.BytesIO(data)) as image:
+            return np.array(image.convert("RGB"))
+    except Exception:  # Pillow's reader raises many classes
+        return None
+
+
+def _orientation(exif: bytes) -> int:
+    """Return EXIF's orientation, 1…8; 1, upright, where there is none or the EXIF is damaged."""
+    tags = PIL.Image.Exif()
+    try:
+        tags.load(exif)
+        value = tags.get(EXIF_ORIENTATION)
+    except Exception:  # Pillow's reader raises many classes
+        return 1
+    return value if isinstance(value, int) and value in range(1, 9) else 1
 
 
 def _orient(pixels: Pixels, orientation: int) -> Pixels:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import contourpy
@@ -16,6 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
+
+from resnest_core.errors import ParameterError
 
 Mask: TypeAlias = NDArray[np.float16]
 Box: TypeAlias = NDArray[np.float32]
@@ -45,12 +48,13 @@ def paste(mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int]) -> tuple[ND
 
 
 def _interpolation(first: int, last: int, start: float, end: float, size: int) -> NDArray[np.float32]:
-    """Return the weights (last − first, size) that sample `size` cells over [start, end] at pixels' centres, linearly."""
+    """Return weights (last − first, size): what each pixel's centre takes of the `size` cells over [start, end]."""
     position = (np.arange(first, last, dtype=np.float32) + np.float32(0.5 - start)) * np.float32(size / (end - start))
-    weights = np.subtract.outer(position, np.arange(0.5, size, dtype=np.float32))
+    weights: NDArray[np.float32] = np.subtract.outer(position, np.arange(0.5, size, dtype=np.float32))
     np.abs(weights, out=weights)
     np.subtract(1, weights, out=weights)
-    return np.maximum(weights, 0, out=weights)
+    np.maximum(weights, 0, out=weights)
+    return weights
 
 
 def rle(mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int]) -> dict[str, Any]:
@@ -91,7 +95,7 @@ def polygons(
     parts = contours.filled(THRESHOLD, 2.0)
     corner = np.array([left, top]) - 0.5  # the frame's own pixel, and half a pixel from centres to edges
     return [
-        [_simplify(points[start:end], tolerance, corner) for start, end in zip(offsets, offsets[1:], strict=False)]
+        [_simplify(points[start:end], tolerance, corner) for start, end in pairwise(offsets)]
         for points, offsets in zip(*parts, strict=True)
     ]
 
@@ -124,3 +128,14 @@ def from_raw(answer: dict[str, Any]) -> Mask:
 
 
 MASK_FORMS: dict[str, MaskForm] = {"rle": rle, "polygons": polygons, "png": png, "raw": raw}
+
+
+def mask_form(name: str) -> MaskForm | None:
+    """Return the form of this name; None for `none`.
+
+    Raises:
+        ParameterError: there is no such form.
+    """
+    if name != "none" and name not in MASK_FORMS:
+        raise ParameterError(f"masks must be one of {', '.join(MASK_FORMS)} or none, not {name}.")
+    return MASK_FORMS.get(name)

@@ -41,10 +41,9 @@ def prepare(pixels: Pixels, card: ModelCard) -> PreparedImage:
     """Resize an image (H, W, 3) to the card's test scale and pad it to a multiple of its divisor."""
     original = pixels.shape[0], pixels.shape[1]
     height, width = resized_size_hw(original, card.test_scale)
-    resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
-    bottom, right = (-side % card.size_divisor for side in (height, width))
-    padded = cv2.copyMakeBorder(resized, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
-    return PreparedImage(padded.astype(np.uint8, copy=False), (height, width), original)
+    padded = np.zeros([side + -side % card.size_divisor for side in (height, width)] + [3], np.uint8)
+    cv2.resize(pixels, (width, height), dst=padded[:height, :width], interpolation=cv2.INTER_LINEAR)
+    return PreparedImage(padded, (height, width), original)
 
 
 def stack(images: Sequence[PreparedImage]) -> dict[str, NDArray[Any]]:

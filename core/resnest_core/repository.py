@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+from resnest_core.card import ModelCard
 from resnest_core.detector import InProcessDetector
-from resnest_core.errors import ModelNotFoundError, ParameterError
+from resnest_core.errors import InvalidModelError, MissingExtraError, ModelNotFoundError, ParameterError
 from resnest_core.runtimes import RUNTIMES
 
 REPOSITORY_VARIABLE = "RESNEST_REPOSITORY"
@@ -36,6 +38,29 @@ def installed_models(repository: Path) -> list[str]:
     """Return the names of the models in a repository, sorted."""
     files = repository.glob(f"*{NETWORK_SUFFIX}/1/model.onnx")
     return sorted(path.parents[1].name.removesuffix(NETWORK_SUFFIX) for path in files)
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read the card of an ONNX file without loading its network.
+
+    Raises:
+        InvalidModelError: the file is damaged, or wasn't made by `resnest export`.
+        MissingExtraError: the onnx package isn't installed.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError("onnx", "server") from error
+    try:
+        metadata = onnx.load(path).metadata_props
+    except Exception as error:  # protobuf raises a class of its own
+        raise InvalidModelError(f"{path} is damaged or not an ONNX model: export it again.") from error
+    return ModelCard.from_metadata({entry.key: entry.value for entry in metadata}, path)
+
+
+def default_model(names: Sequence[str]) -> str:
+    """Return the model that serves where none is named: the first by name."""
+    return min(names)
 
 
 def load_detector(

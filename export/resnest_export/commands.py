@@ -45,7 +45,8 @@ def download(
 def export(
     name: Annotated[str, typer.Argument(help="Such as mask_rcnn_s50; `resnest models` lists them.")],
     checkpoint: Annotated[
-        Path | None, typer.Option(help="mmdetection's .pth, also your own fine-tuned one; else the published one is fetched.")
+        Path | None,
+        typer.Option(help="mmdetection's .pth, also your own fine-tuned one; else the published one is fetched."),
     ] = None,
     classes: Annotated[
         Path | None, typer.Option(help="Names of the classes, one a line; else the checkpoint's own, else COCO's.")

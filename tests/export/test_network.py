@@ -32,7 +32,9 @@ def runtime() -> Runtime:
     return OnnxRuntime.load(MODEL)
 
 
-def inputs(*photographs: int, size_hw: tuple[int, int] = (320, 448), inside_hw: tuple[int, int] = (300, 440)) -> dict[str, np.ndarray]:
+def inputs(
+    *photographs: int, size_hw: tuple[int, int] = (320, 448), inside_hw: tuple[int, int] = (300, 440)
+) -> dict[str, np.ndarray]:
     """A batch of photographs, each resized to `inside_hw` and padded to `size_hw`; −1 is a black image."""
     images = np.zeros((len(photographs), *size_hw, 3), np.uint8)
     for row, index in enumerate(photographs):
@@ -52,7 +54,9 @@ def single(batch: dict[str, np.ndarray], row: int) -> dict[str, np.ndarray]:
     return {name: array[row : row + 1] for name, array in batch.items()}
 
 
-def assert_same(one: Tensors, other: Tensors, one_row: int = 0, other_row: int = 0, score: float = 1e-4, pixels: float = 0.01) -> None:
+def assert_same(
+    one: Tensors, other: Tensors, one_row: int = 0, other_row: int = 0, score: float = 1e-4, pixels: float = 0.01
+) -> None:
     for name in one:
         ours, theirs = one[name][one_row], other[name][other_row]
         limit = {tensors.SCORES: score, tensors.BOXES: pixels, tensors.MASKS: 2e-3}.get(name, 0)

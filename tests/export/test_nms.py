@@ -47,7 +47,9 @@ def run_body(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float
 
 IMPLEMENTATIONS = {
     "pytorch": lambda b, s, g, t, k: [x.numpy() for x in batched_nms(b, s, g, iou_threshold=t, max_output=k)],
-    "reference": lambda b, s, g, t, k: [x.numpy() for x in batched_nms_reference(b, s, g, iou_threshold=t, max_output=k)],
+    "reference": lambda b, s, g, t, k: [
+        x.numpy() for x in batched_nms_reference(b, s, g, iou_threshold=t, max_output=k)
+    ],
     "function body": run_body,
 }
 implementations = pytest.mark.parametrize("nms", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS.keys())

@@ -7,14 +7,18 @@ from typing import Any
 from resnest_core.card import ModelCard
 from resnest_core.detections import Detections
 from resnest_core.formats.native import BOX_DECIMALS, SCORE_DECIMALS
-from resnest_core.masks import rle
+from resnest_core.masks import mask_form, rle
 
 
 def coco(detections: Detections, card: ModelCard, *, masks: str = "rle", image_id: int = 0) -> list[dict[str, Any]]:
     """Return a list of `{"image_id", "category_id", "bbox": [x, y, width, height], "score", "segmentation"}`.
 
     COCO's masks are run lengths, whichever form `masks` names; `none` leaves them out.
+
+    Raises:
+        ParameterError: `masks` names no form.
     """
+    wanted = mask_form(masks) is not None
     boxes = detections.boxes_xyxy.astype(float)
     boxes[:, 2:] -= boxes[:, :2]
     rows: list[dict[str, Any]] = [
@@ -26,7 +30,7 @@ def coco(detections: Detections, card: ModelCard, *, masks: str = "rle", image_i
             strict=True,
         )
     ]
-    if detections.masks is not None and masks != "none":
+    if detections.masks is not None and wanted:
         for row, mask, box in zip(rows, detections.masks, detections.boxes_xyxy, strict=True):
             row["segmentation"] = rle(mask, box, detections.image_size_hw)
     return rows

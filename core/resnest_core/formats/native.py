@@ -9,7 +9,7 @@ import numpy as np
 from resnest_core.card import ModelCard
 from resnest_core.detections import Detections
 from resnest_core.errors import RemoteError
-from resnest_core.masks import MASK_FORMS, from_raw
+from resnest_core.masks import from_raw, mask_form
 
 BOX_DECIMALS = 3
 SCORE_DECIMALS = 7
@@ -20,7 +20,11 @@ def native(detections: Detections, card: ModelCard, *, masks: str = "rle") -> di
 
     `box` is [x1, y1, x2, y2] in pixels of the image. `masks` is one of MASK_FORMS, or `none`; there is no `mask` key
     then, nor where the detections have no masks.
+
+    Raises:
+        ParameterError: `masks` names no form.
     """
+    form = mask_form(masks)
     height, width = detections.image_size_hw
     rows: list[dict[str, Any]] = [
         {"box": box, "score": score, "label": label, "class": card.classes[label]}
@@ -31,8 +35,7 @@ def native(detections: Detections, card: ModelCard, *, masks: str = "rle") -> di
             strict=True,
         )
     ]
-    if detections.masks is not None and masks != "none":
-        form = MASK_FORMS[masks]
+    if detections.masks is not None and form is not None:
         for row, mask, box in zip(rows, detections.masks, detections.boxes_xyxy, strict=True):
             row["mask"] = form(mask, box, detections.image_size_hw)
     return {"model": card.name, "image": {"width": width, "height": height}, "detections": rows}
@@ -61,5 +64,5 @@ def from_native(answer: dict[str, Any], mask_size: int | None = None) -> Detecti
             masks=masks,
             image_size_hw=size_hw,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise RemoteError("The server's answer is not a native one of this project: check the address.") from error

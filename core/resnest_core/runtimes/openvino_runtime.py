@@ -32,7 +32,9 @@ class OpenVinoRuntime(Runtime):
     @classmethod
     def load(cls, path: Path, *, device: str = "cpu", threads: int | None = None) -> Self:
         if device != "cpu":
-            raise RuntimeUnavailableError(f"The openvino runtime runs on cpu, not on {device}: use onnxruntime for that.")
+            raise RuntimeUnavailableError(
+                f"The openvino runtime runs on cpu, not on {device}: use onnxruntime for that."
+            )
         try:
             import onnx
             import onnx.inliner

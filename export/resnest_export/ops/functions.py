@@ -5,7 +5,7 @@ ONNX Runtime inlines them; TensorRT takes the plugins of the same names instead.
 """
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,misc"
-# ruff: noqa: N802, N806 - operators have capital letters
+# ruff: noqa: N802 - operators have capital letters
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -88,7 +88,9 @@ def BatchedNMS(boxes: FLOAT[...], scores: FLOAT[...], groups: INT32[...], iou_th
     box = op.Squeeze(kept[:, 2:3], op.Constant(value_ints=[1]))
     batch = op.Gather(op.Shape(scores), 0)
     images = op.Unsqueeze(op.Range(0, batch, 1), op.Constant(value_ints=[1]))
-    num = op.ReduceSum(op.Cast(op.Unsqueeze(image, op.Constant(value_ints=[0])) == images, to=7), op.Constant(value_ints=[1]))
+    num = op.ReduceSum(
+        op.Cast(op.Unsqueeze(image, op.Constant(value_ints=[0])) == images, to=7), op.Constant(value_ints=[1])
+    )
     first = op.Squeeze(op.CumSum(num, 0, exclusive=1), op.Constant(value_ints=[1]))
     count = op.Gather(op.Shape(image), 0)
     place = op.Range(0, count, 1) - op.Gather(first, image)

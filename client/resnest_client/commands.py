@@ -1,0 +1,176 @@
+"""`resnest detect`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from resnest_client.http_detector import HttpDetector
+from resnest_core.card import ModelCard
+from resnest_core.detections import Detections
+from resnest_core.detector import Detector, checked_threshold
+from resnest_core.drawing import DRAWING_THRESHOLD, draw, encode
+from resnest_core.errors import ImageError, ModelNotFoundError, ParameterError
+from resnest_core.formats import coco, native
+from resnest_core.images import load_image
+from resnest_core.masks import MASK_FORMS, mask_form
+from resnest_core.repository import default_model, find_repository, installed_models, load_detector
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+SOME_FAILED = 2  # exit code where some images couldn't be used
+
+
+class AnswerFormat(str, Enum):
+    """What `--format` takes."""
+
+    NATIVE = "native"
+    COCO = "coco"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this package."""
+    app.command()(detect)
+
+
+def detect(
+    images: Annotated[list[Path], typer.Argument(help="Image files, and folders of them.")],
+    model: Annotated[str | None, typer.Option(help="Name of the model; the default one if not given.")] = None,
+    runtime: Annotated[str, typer.Option(help="onnxruntime or openvino.")] = "onnxruntime",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    repository: Annotated[Path | None, typer.Option(help="The model repository.")] = None,
+    url: Annotated[str | None, typer.Option(help="A gateway, such as http://localhost:8000, to ask instead.")] = None,
+    score_threshold: Annotated[
+        float | None, typer.Option(help="0…1; nothing at or below it is answered. Drawings: 0.3 if not given.")
+    ] = None,
+    answer_format: Annotated[AnswerFormat, typer.Option("--format", help="Of the JSON.")] = AnswerFormat.NATIVE,
+    masks: Annotated[str, typer.Option(help=f"Form of the masks: {', '.join(MASK_FORMS)} or none.")] = "rle",
+    output: Annotated[
+        Path | None, typer.Option(help="FILE.json for the answers, or a folder for drawn images; else JSON on stdout.")
+    ] = None,
+) -> None:
+    """Detect objects in images: JSON, COCO results, or drawn images."""
+    files = list(_files(images))
+    want_masks = mask_form(masks) is not None
+    drawings = _drawings(files, output) if output and output.suffix != ".json" else {}
+    if output:
+        _make_folder(output if drawings else output.parent)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    answers: list[dict[str, Any]] = []
+    failed = 0
+    with _detector(model, runtime, device, repository, url, console) as detector:
+        if drawings and score_threshold is None:
+            score_threshold = DRAWING_THRESHOLD
+        checked_threshold(score_threshold, detector.card)
+        for index, file in enumerate(track(files, console=console, transient=True, disable=not console.is_terminal)):
+            start = time.perf_counter()
+            try:
+                found = detector.detect(file, score_threshold=score_threshold, masks=want_masks)
+                if drawings:
+                    _draw(file, found, detector.card, drawings[file])
+            except ImageError as error:
+                failed += 1
+                console.print(f"{file}: {error}", markup=False)
+                continue
+            if answer_format is AnswerFormat.COCO:
+                answers += coco(found, detector.card, masks=masks, image_id=_image_id(file, index))
+            else:
+                milliseconds = round((time.perf_counter() - start) * 1000, 1)
+                answer = {"file": str(file), **native(found, detector.card, masks=masks)}
+                answers.append({**answer, "timings_ms": {"total": milliseconds}})
+    if not drawings:
+        _write(answers, output)
+    if failed:
+        console.print(f"{failed} of {len(files)} images couldn't be used.")
+        raise typer.Exit(SOME_FAILED)
+
+
+def _files(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield the files, and the images in the folders, sorted by name.
+
+    Raises:
+        ParameterError: a path isn't there, or a folder holds no images.
+    """
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+            if not inside:
+                raise ParameterError(f"The folder {path} holds no images: name one that does.")
+            yield from inside
+        elif path.exists():
+            yield path
+        else:
+            raise ParameterError(f"There is no file or folder {path}.")
+
+
+def _drawings(files: list[Path], folder: Path) -> dict[Path, Path]:
+    """Return where each file's drawing goes: the same name, as PNG where it was one, else as JPEG.
+
+    Raises:
+        ParameterError: it isn't a folder's name, or two drawings would have the same one.
+    """
+    if folder.suffix.lower() in SUFFIXES:
+        raise ParameterError(f"--output {folder} must be a FILE.json, or a folder for drawn images.")
+    drawings = {
+        file: folder / file.with_suffix(".png" if file.suffix.lower() == ".png" else ".jpg").name for file in files
+    }
+    path, count = Counter(drawings.values()).most_common(1)[0]
+    if count > 1:
+        raise ParameterError(f"{count} images would be drawn to {path}: pass them one folder at a time.")
+    return drawings
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ParameterError(f"The folder {folder} can't be made ({error.strerror}): name another --output.") from error
+
+
+def _draw(file: Path, found: Detections, card: ModelCard, path: Path) -> None:
+    drawing = draw(load_image(file), found, card, score_threshold=0)
+    path.write_bytes(encode(drawing, "image/png" if path.suffix == ".png" else "image/jpeg"))
+
+
+def _image_id(file: Path, index: int) -> int:
+    """Return COCO's id, which its files are named by; elsewhere the image's place in the list."""
+    return int(file.stem) if file.stem.isdecimal() else index
+
+
+def _write(answers: list[dict[str, Any]], path: Path | None) -> None:
+    if path is None:
+        typer.echo(json.dumps(answers, indent=2))
+        return
+    try:
+        path.write_text(json.dumps(answers), encoding="utf-8")
+    except OSError as error:
+        raise ParameterError(f"--output {path} can't be written: {error.strerror}.") from error
+
+
+@contextmanager
+def _detector(
+    model: str | None, runtime: str, device: str, repository: Path | None, url: str | None, console: Console
+) -> Iterator[Detector]:
+    if url is not None:
+        with HttpDetector(url, model) as remote:
+            yield remote
+        return
+    if model is None:
+        where = find_repository(repository)
+        names = installed_models(where)
+        if not names:
+            raise ModelNotFoundError(f"There are no models in {where}: `resnest export NAME` makes one.")
+        model = default_model(names)
+        if len(names) > 1:
+            console.print(f"Using {model}, the first of {', '.join(names)}; --model names another.")
+    with load_detector(model, runtime=runtime, device=device, repository=repository) as detector:
+        yield detector

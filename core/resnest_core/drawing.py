@@ -1,0 +1,102 @@
+"""Detections drawn into an image."""
+
+from __future__ import annotations
+
+import colorsys
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+import PIL.Image
+from PIL import ImageDraw, ImageFont
+
+from resnest_core.card import ModelCard
+from resnest_core.detections import Detections
+from resnest_core.errors import ParameterError
+from resnest_core.images import Pixels
+from resnest_core.masks import Box, Mask, paste
+
+DRAWING_THRESHOLD = 0.3
+MASK_OPACITY = 0.45
+GOLDEN_RATIO = 0.618034  # steps around the colour circle that never come close to an earlier one
+DARK = 118  # luma below which white is read better than black
+ENCODINGS = {"image/png": ".png", "image/jpeg": ".jpg"}
+
+Color: TypeAlias = tuple[int, int, int]
+
+
+def draw(
+    pixels: Pixels, detections: Detections, card: ModelCard, *, score_threshold: float = DRAWING_THRESHOLD
+) -> Pixels:
+    """Return a copy of the image (H, W, 3) with boxes, masks, classes and scores above the threshold drawn in."""
+    # The best are drawn last, over the others.
+    shown = detections[detections.scores > score_threshold][::-1]
+    colors = [class_color(label) for label in shown.labels.tolist()]
+    # Pillow reaches the last pixel of a line, the box ends before it.
+    boxes = [(x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)) for x1, y1, x2, y2 in shown.boxes_xyxy.tolist()]
+    short_side = min(detections.image_size_hw)
+    line = max(1, round(short_side / 250))
+
+    canvas = pixels.copy()
+    if shown.masks is not None:
+        for mask, box_xyxy, color in zip(shown.masks, shown.boxes_xyxy, colors, strict=True):
+            _shade(canvas, mask, box_xyxy, color, line)
+    picture = PIL.Image.fromarray(canvas)
+    pen = ImageDraw.Draw(picture)
+    for box, color in zip(boxes, colors, strict=True):
+        pen.rectangle(box, outline=color, width=line)
+    font = ImageFont.load_default(max(10, round(short_side / 32)))
+    for box, color, label, score in zip(boxes, colors, shown.labels.tolist(), shown.scores.tolist(), strict=True):
+        _label(pen, f"{card.classes[label]} {score:.2f}", box[:2], color, font, line)
+    return np.array(picture)
+
+
+def encode(pixels: Pixels, media_type: str) -> bytes:
+    """Return RGB pixels (H, W, 3) as `image/png` or `image/jpeg`.
+
+    Raises:
+        ParameterError: it is another type.
+    """
+    if media_type not in ENCODINGS:
+        raise ParameterError(f"Images are encoded as {' or '.join(ENCODINGS)}, not as {media_type}.")
+    return cv2.imencode(ENCODINGS[media_type], cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def class_color(label: int) -> Color:
+    """Return a class's colour, RGB 0…255: always the same, bright, and unlike those of the classes beside it."""
+    red, green, blue = colorsys.hsv_to_rgb(label * GOLDEN_RATIO % 1, 0.75, 1.0)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _shade(canvas: Pixels, mask: Mask, box_xyxy: Box, color: Color, line: int) -> None:
+    """Tint a mask's pixels, and draw its outline."""
+    crop, (x, y) = paste(mask, box_xyxy, (canvas.shape[0], canvas.shape[1]))
+    region = canvas[y : y + crop.shape[0], x : x + crop.shape[1]]
+    if not crop.any():
+        return
+    tinted = cv2.addWeighted(region, 1 - MASK_OPACITY, np.full_like(region, color), MASK_OPACITY, 0)
+    outlines, _ = cv2.findContours(crop.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    region[crop] = tinted[crop]
+    cv2.drawContours(region, outlines, -1, color, max(1, line // 2), cv2.LINE_AA)
+
+
+def _label(
+    pen: ImageDraw.ImageDraw,
+    text: str,
+    corner_xy: tuple[float, float],
+    color: Color,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    line: int,
+) -> None:
+    """Write on the class's colour, above the box where there is room, else inside it, and never outside the image."""
+    image_width, image_height = pen.im.size
+    margin = line + 1
+    _, top, _, bottom = pen.textbbox((0, 0), "Ag", font=font)  # the same height for every text
+    width, height = pen.textlength(text, font=font) + 2 * margin, bottom - top + 2 * margin
+    x, y = corner_xy
+    y = y - height if y >= height else y
+    x, y = max(0, min(x, image_width - width)), max(0, min(y, image_height - height))
+    red, green, blue = color
+    ink = "white" if 0.299 * red + 0.587 * green + 0.114 * blue < DARK else "black"
+    pen.rectangle((x, y, x + width, y + height), fill=color)
+    pen.text((x + margin, y + margin - top), text, fill=ink, font=font)

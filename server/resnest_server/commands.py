@@ -1,0 +1,7 @@
+"""`resnest serve`."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    pass

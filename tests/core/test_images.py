@@ -1,0 +1,244 @@
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from resnest_core.errors import ImageError, ImageTooLargeError, NotAnImageError
+from resnest_core.images import READERS, Pixels, decode_image, load_image, read_header
+from tests.core.examples import DATA
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged files
+
+PARITY = DATA / "parity" / "images"
+PHOTOGRAPHS = sorted(DATA.glob("*/images/*.jpg"))
+PICTURE = PIL.Image.open(PARITY / "311303_small.jpg").convert("RGB")
+GREY = PICTURE.convert("L")
+DEEP = np.asarray(GREY).astype(np.uint16) * 257 + 100  # 16 bits whose low byte says something else
+ORIENTATION = 0x0112
+
+
+def encoded(picture: PIL.Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.copy().save(buffer, kind, **options)  # the copy, because a picture remembers how it was saved
+    return buffer.getvalue()
+
+
+def two(picture: PIL.Image.Image, kind: str) -> bytes:
+    """Return a file of two images, the picture first."""
+    return encoded(picture, kind, save_all=True, append_images=[picture.rotate(180)])
+
+
+def by_opencv(data: bytes) -> Pixels:
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert pixels is not None
+    return np.asarray(pixels[..., ::-1], np.uint8)
+
+
+# Every cut of these is refused.
+WHOLE = {
+    "jpeg": encoded(PICTURE, "JPEG"),
+    "jpeg progressive": encoded(PICTURE, "JPEG", progressive=True),
+    "jpeg restarting": encoded(PICTURE, "JPEG", restart_marker_rows=1),
+    "jpeg grey": encoded(GREY, "JPEG"),
+    "jpeg CMYK": encoded(PICTURE.convert("CMYK"), "JPEG"),
+    "png": encoded(PICTURE, "PNG"),
+    "png alpha": encoded(PICTURE.convert("RGBA").rotate(30, fillcolor=(9, 99, 199, 40)), "PNG"),
+    "png grey alpha": encoded(PICTURE.convert("LA"), "PNG"),
+    "png palette": encoded(PICTURE.convert("P"), "PNG"),
+    "png bilevel": encoded(PICTURE.convert("1"), "PNG"),
+    "png 16 bits": encoded(PIL.Image.fromarray(DEEP), "PNG"),
+    "webp": encoded(PICTURE, "WEBP"),
+    "webp lossless": encoded(PICTURE, "WEBP", lossless=True),
+    "webp alpha": encoded(PICTURE.convert("RGBA").rotate(30), "WEBP"),
+    "bmp": encoded(PICTURE, "BMP"),
+    "bmp palette": encoded(PICTURE.convert("P"), "BMP"),
+    "bmp alpha": encoded(PICTURE.convert("RGBA"), "BMP"),
+    "tiff": encoded(PICTURE, "TIFF"),
+    "tiff LZW": encoded(PICTURE, "TIFF", compression="tiff_lzw"),
+    "tiff deflate": encoded(PICTURE, "TIFF", compression="tiff_deflate"),
+    "tiff palette": encoded(PICTURE.convert("P"), "TIFF"),
+    "tiff 16 bits": encoded(PIL.Image.fromarray(DEEP), "TIFF"),
+}
+# What follows the first image of these may be missing.
+SEVERAL = {
+    "jpeg of two": two(PICTURE, "MPO"),
+    "png animated": two(PICTURE, "PNG"),
+    "webp animated": two(PICTURE, "WEBP"),
+    "tiff of two pages": two(PICTURE, "TIFF"),
+}
+GIFS = {"gif": encoded(PICTURE.quantize(64), "GIF"), "gif animated": two(PICTURE.quantize(64), "GIF")}
+ALL = WHOLE | SEVERAL | GIFS
+
+
+@pytest.mark.parametrize("path", PHOTOGRAPHS, ids=lambda path: path.stem)
+def test_photographs_have_opencvs_pixels(path: Path) -> None:
+    np.testing.assert_array_equal(load_image(path), by_opencv(path.read_bytes()))
+
+
+def test_photographs_include_a_grey_and_a_rotated_one() -> None:
+    assert read_header((PARITY / "311303_grey.jpg").read_bytes()).mode == "L"
+    assert read_header((PARITY / "311303_rotated.jpg").read_bytes()).orientation == 6
+
+
+@pytest.mark.parametrize("name", WHOLE | SEVERAL)
+def test_every_kind_has_opencvs_pixels(name: str) -> None:
+    np.testing.assert_array_equal(decode_image(ALL[name]), by_opencv(ALL[name]))
+
+
+@pytest.mark.parametrize("name", GIFS)
+def test_gif_is_its_first_frame(name: str) -> None:
+    np.testing.assert_array_equal(decode_image(GIFS[name]), np.asarray(PICTURE.quantize(64).convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_as_opencv_does(kind: str, orientation: int) -> None:
+    exif = PIL.Image.Exif()
+    exif[ORIENTATION] = orientation
+    data = encoded(PICTURE, kind, exif=exif)
+    np.testing.assert_array_equal(decode_image(data), by_opencv(data))
+
+
+def test_orientation_of_xmp_is_left_alone_as_opencv_does() -> None:
+    data = encoded(PICTURE, "JPEG", xmp=b'<x tiff:Orientation="6"/>')
+    assert read_header(data).orientation == 1
+    np.testing.assert_array_equal(decode_image(data), by_opencv(data))
+
+
+@pytest.mark.parametrize(
+    "blemish",
+    [
+        lambda data: data + b"\0" * 50 + b"tail",
+        lambda data: data.replace(b"\xff\xda", b"\x11\x22\xff\xda", 1),
+        lambda data: data[:-2] + b"\0\0garbage" + data[-2:],
+        lambda data: data[:2] + b"\xff\xe1\0\x10Exif\0\0damaged!" + data[2:],
+    ],
+    ids=["bytes at the end", "bytes before a marker", "bytes before the end", "damaged EXIF"],
+)
+def test_jpeg_with_a_blemish_is_read_as_opencv_does(blemish: Callable[[bytes], bytes]) -> None:
+    data = blemish(WHOLE["jpeg"])
+    np.testing.assert_array_equal(decode_image(data), by_opencv(data))
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_cut_anywhere_is_refused(name: str) -> None:
+    data = WHOLE[name]
+    for end in [*range(0, len(data) - 40, 97), *range(len(data) - 40, len(data))]:
+        with pytest.raises(NotAnImageError):
+            decode_image(data[:end])
+
+
+@pytest.mark.parametrize("name", SEVERAL | GIFS)
+def test_cut_is_refused_or_takes_nothing_from_the_first_image(name: str) -> None:
+    data = ALL[name]
+    whole, refused = decode_image(data), 0
+    for end in range(0, len(data), 97):
+        try:
+            np.testing.assert_array_equal(decode_image(data[:end]), whole)
+        except NotAnImageError:
+            refused += 1
+    assert refused
+
+
+@pytest.mark.parametrize("name", ["jpeg", "jpeg progressive"])
+def test_jpeg_with_a_blemish_and_a_cut_is_refused(name: str) -> None:
+    data = WHOLE[name].replace(b"\xff\xda", b"\x11\x22\xff\xda", 1)
+    for end in range(0, len(data), 29):
+        with pytest.raises(NotAnImageError):
+            decode_image(data[:end])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(sorted(ALL)), st.data())
+def test_damage_gives_an_image_or_an_image_error(name: str, data: st.DataObject) -> None:
+    damaged = bytearray(ALL[name])
+    reach = data.draw(st.sampled_from([64, len(damaged)]))  # headers get their share
+    for position, value in data.draw(st.lists(st.tuples(st.integers(0, reach - 1), st.integers(0, 255)), max_size=4)):
+        damaged[position] = value
+    try:
+        pixels = decode_image(bytes(damaged), max_pixels=100_000)
+    except ImageError:
+        return
+    assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3 and 0 < pixels.size <= 300_000
+
+
+@settings(max_examples=100)
+@given(st.sampled_from([b"", *READERS]), st.binary(max_size=200))
+def test_bytes_of_no_meaning_are_an_image_error(start: bytes, rest: bytes) -> None:
+    with pytest.raises(ImageError):
+        decode_image(start + rest)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"hello", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.7", encoded(PICTURE, "ICO")],
+    ids=["empty", "text", "svg", "pdf", "ico"],
+)
+def test_other_formats_are_told_what_is_read(data: bytes) -> None:
+    with pytest.raises(NotAnImageError, match="JPEG, PNG, WebP, BMP, TIFF or GIF"):
+        decode_image(data)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """Return a PNG that ends where its pixels should begin."""
+    body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    header = struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
+    return b"\x89PNG\r\n\x1a\n" + header + struct.pack(">I", 1 << 20) + b"IDAT"
+
+
+def test_header_is_read_without_pixels() -> None:
+    header = read_header(png_header(20_000, 10_000))
+    assert (header.format, header.size_hw, header.orientation) == ("PNG", (10_000, 20_000), 1)
+
+
+def test_too_many_pixels_are_refused_by_the_header_with_size_and_limit() -> None:
+    with pytest.raises(ImageTooLargeError, match=r"100000×100000 pixels, more than the 64,000,000"):
+        decode_image(png_header(100_000, 100_000))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_limit_is_the_last_size_that_is_read(name: str) -> None:
+    pixels = PICTURE.width * PICTURE.height
+    decode_image(ALL[name], max_pixels=pixels)
+    with pytest.raises(ImageTooLargeError):
+        decode_image(ALL[name], max_pixels=pixels - 1)
+
+
+def test_load_takes_bytes_paths_and_pixels() -> None:
+    path = PARITY / "311303_small.jpg"
+    pixels = load_image(path)
+    np.testing.assert_array_equal(load_image(str(path)), pixels)
+    np.testing.assert_array_equal(load_image(path.read_bytes()), pixels)
+    assert load_image(pixels) is pixels
+
+
+@pytest.mark.parametrize("path", ["no/such/photo.jpg", "no\0file.jpg", str(DATA)], ids=["missing", "nul", "directory"])
+def test_file_that_cannot_be_read_is_named(path: str) -> None:
+    with pytest.raises(NotAnImageError) as caught:
+        load_image(path)
+    assert str(caught.value).startswith(f"{path} can't be read: ")
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((0, 4, 3), np.uint8),
+        PICTURE,
+        None,
+    ],
+    ids=["grey", "alpha", "float", "empty", "Pillow", "None"],
+)
+def test_load_refuses_what_is_no_image(image: object) -> None:
+    with pytest.raises(NotAnImageError, match=r"Pixels must be|An image is"):
+        load_image(image)  # type: ignore[arg-type]
