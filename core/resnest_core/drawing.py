@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import math
 from typing import TypeAlias
 
 import cv2
@@ -92,8 +93,8 @@ def _label(
     image_width, image_height = pen.im.size
     margin = line + 1
     _, top, _, bottom = pen.textbbox((0, 0), "Ag", font=font)  # the same height for every text
-    width, height = pen.textlength(text, font=font) + 2 * margin, bottom - top + 2 * margin
-    x, y = corner_xy
+    width, height = math.ceil(pen.textlength(text, font=font)) + 2 * margin, math.ceil(bottom - top) + 2 * margin
+    x, y = map(round, corner_xy)  # letters between pixels would be blurred, and stand off their ground
     y = y - height if y >= height else y
     x, y = max(0, min(x, image_width - width)), max(0, min(y, image_height - height))
     red, green, blue = color

@@ -41,4 +41,4 @@ def test_masks_follow_from_the_mask_size() -> None:
 
 def test_card_is_frozen() -> None:
     with pytest.raises(ValidationError):
-        FAKE_CARD.name = "other"  # type: ignore[misc]
+        FAKE_CARD.name = "other"

@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,8 +24,9 @@ from tests.core.examples import random_detections, seeds
     ],
 )
 def test_shapes_must_agree_on_the_number(field: str, shape: tuple[int, ...]) -> None:
+    arrays: dict[str, Any] = {field: np.zeros(shape, np.float32)}
     with pytest.raises(ParameterError, match="must agree on N"):
-        dataclasses.replace(random_detections(0, count=5), **{field: np.zeros(shape, np.float32)})
+        dataclasses.replace(random_detections(0, count=5), **arrays)
 
 
 @given(seeds, st.integers(0, 6), st.booleans(), st.data())

@@ -56,7 +56,7 @@ def test_native_goes_there_and_back(seed: int, count: int, masks: bool) -> None:
     np.testing.assert_allclose(back.scores, detections.scores, atol=1e-7)
     np.testing.assert_array_equal(back.labels, detections.labels)
     assert back.image_size_hw == detections.image_size_hw
-    assert (back.boxes_xyxy.dtype, back.scores.dtype, back.labels.dtype) == (np.float32, np.float32, np.int64)
+    assert [array.dtype for array in (back.boxes_xyxy, back.scores, back.labels)] == [np.float32, np.float32, np.int64]
     if detections.masks is None or back.masks is None:
         assert detections.masks is back.masks is None
     else:
