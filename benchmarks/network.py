@@ -2,9 +2,9 @@
 
     python benchmarks/network.py mask_rcnn_s50 --checkpoint FILE --image FILE
 
-Needs the `export` extra. PyTorch and each runtime take turns on the same image with the same number of threads, so that a
-machine whose speed drifts slows all of them alike: compare the ratios. A boxes-only run (`want_masks` false) shows what
-the mask head costs. The detector is exported into a temporary folder first.
+Needs the `export` extra. PyTorch and each runtime take turns on the same image with the same number of threads, so that
+a machine whose speed drifts slows all of them alike: compare the ratios. A boxes-only run (`want_masks` false) shows
+what the mask head costs. The detector is exported into a temporary folder first.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -54,12 +55,12 @@ def main() -> None:
     network = _pytorch(arguments.name, arguments.checkpoint)
     arrays = [torch.from_numpy(inputs[name]) for name in tensors.input_names(card.has_masks)]
 
-    subjects: dict[str, Callable[[], object]] = {"PyTorch eager": lambda: network(*arrays)}
+    subjects: dict[str, Callable[[], object]] = {"PyTorch eager": partial(network, *arrays)}
     for name, runtime in runtimes.items():
-        subjects[name] = lambda runtime=runtime: runtime.run(inputs)
+        subjects[name] = partial(runtime.run, inputs)
         if card.has_masks:
             boxes_only = inputs | {tensors.WANT_MASKS: np.zeros((1, 1), bool)}
-            subjects[f"{name}, boxes only"] = lambda runtime=runtime, boxes_only=boxes_only: runtime.run(boxes_only)
+            subjects[f"{name}, boxes only"] = partial(runtime.run, boxes_only)
 
     seconds: dict[str, list[float]] = {name: [] for name in subjects}
     with torch.inference_mode():

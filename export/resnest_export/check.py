@@ -39,7 +39,8 @@ class Agreement:
     def __str__(self) -> str:
         return (
             f"{self.count} detections, {self.found:.1%} found again, {self.extra} extra, scores within "
-            f"{self.score_difference:.1e}, boxes within {self.box_difference:.1e} px, masks within {self.mask_difference:.1e}"
+            f"{self.score_difference:.1e}, boxes within {self.box_difference:.1e} px, "
+            f"masks within {self.mask_difference:.1e}"
         )
 
 
@@ -72,7 +73,7 @@ def agreement(expected: Detections, answer: Detections, pixels: float = 1.0, sco
 
 
 def check(path: Path, network: DeployedDetector, card: ModelCard) -> Iterator[str]:
-    """Compare the file at `path` with `network` at two sizes, alone and in a batch of three; yield the figures as lines.
+    """Compare the file at `path` with `network` at two sizes, alone and in a batch of three; yield lines of figures.
 
     Raises:
         InvalidModelError: the file doesn't answer what the network answers.

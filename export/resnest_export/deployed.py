@@ -1,4 +1,4 @@
-"""The network as it is deployed: uint8 pixels in, boxes in original pixels out, around a detector that knows none of it."""
+"""The network as it is deployed: uint8 pixels in, boxes in original pixels out; the detector within knows none."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ SCORE_THRESHOLD = 0.05  # the detectors' own
 
 class DeployedDetector(nn.Module):
     """Takes and gives the tensors of `resnest_core.tensors`, in that order."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, detector: TwoStageDetector) -> None:
         super().__init__()

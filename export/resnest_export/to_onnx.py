@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -67,17 +69,18 @@ def _trace(network: DeployedDetector, has_masks: bool) -> onnx.ModelProto:
     return program.model_proto
 
 
-class _quiet(warnings.catch_warnings):  # noqa: N801 - a context manager
+@contextmanager
+def _quiet() -> Iterator[None]:
     """Silence the tracer's notes on packages that aren't needed here."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-
-    def __exit__(self, *details: object) -> None:
-        logging.getLogger("torch.onnx").setLevel(logging.NOTSET)
-        super().__exit__(*details)
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
 
 
 def _name_dimensions(graph: onnx.GraphProto) -> None:

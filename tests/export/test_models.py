@@ -58,6 +58,7 @@ def test_split_attention_weighs_the_splits_by_a_softmax() -> None:
     layer = SplitAttention(4).eval()
     with torch.no_grad():
         layer.fc2.weight.zero_()
+        assert layer.fc2.bias is not None
         layer.fc2.bias.copy_(torch.cat([torch.full((4,), math.log(3.0)), torch.zeros(4)]))  # weights 3/4 and 1/4
         x = torch.rand(2, 4, 5, 6)
         splits = torch.relu(layer.bn0(layer.conv(x)))

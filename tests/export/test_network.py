@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from resnest_core import tensors
 from resnest_core.card import METADATA_KEY, ModelCard
+from resnest_core.images import load_image
 from resnest_core.repository import network_path
 from resnest_core.runtimes import OnnxRuntime, OpenVinoRuntime, Runtime
 from resnest_core.tensors import Tensors
@@ -39,7 +40,7 @@ def inputs(
     images = np.zeros((len(photographs), *size_hw, 3), np.uint8)
     for row, index in enumerate(photographs):
         if index >= 0:
-            pixels = cv2.cvtColor(cv2.imread(str(PHOTOGRAPHS[index])), cv2.COLOR_BGR2RGB)
+            pixels = load_image(PHOTOGRAPHS[index])
             images[row, : inside_hw[0], : inside_hw[1]] = cv2.resize(pixels, inside_hw[::-1])
     return {
         tensors.IMAGES: images,

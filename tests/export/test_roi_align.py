@@ -64,7 +64,7 @@ def pyramid(height: int, width: int, channels: int = 2, batch: int = 1, seed: in
 
 @implementations
 def test_a_ramp_gives_the_middle_of_each_cell(roi_align) -> None:  # type: ignore[no-untyped-def]
-    """On f(y, x) = x + 10·y a cell's value is f at its middle; the box's edge at 8 px is 1.5 cells from pixel centre 0."""
+    """On f(y, x) = x + 10·y a cell's value is f at its middle; the edge at 8 px is 1.5 cells from pixel centre 0."""
     y, x = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
     features = [(x + 10 * y)[None, None], *pyramid(64, 64, 1)[1:]]
     pooled = roi_align(features, torch.tensor([[0.0, 8, 16, 24, 32]]), 2, 0)

@@ -1,4 +1,4 @@
-"""Boxes, x1 y1 x2 y2 in pixels, and the deltas that heads predict (Girshick et al. 2014, arXiv:1311.2524, appendix C)."""
+"""Boxes, x1 y1 x2 y2 in pixels, and the deltas that heads predict (Girshick et al. 2014, arXiv:1311.2524, app. C)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_LOG_RATIO = math.log(1000 / 16)
 
 
 def decode(boxes_xyxy: Tensor, deltas: Tensor, stds: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
-    """Move and scale boxes by deltas dx dy dw dh, given in units of `stds`. All (…, 4), broadcast against each other."""
+    """Move and scale boxes by deltas dx dy dw dh, in units of `stds`. All (…, 4), broadcast against each other."""
     deltas = deltas * deltas.new_tensor(stds)
     size = boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]
     center = (boxes_xyxy[..., :2] + boxes_xyxy[..., 2:]) * 0.5

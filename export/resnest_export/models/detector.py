@@ -99,4 +99,4 @@ def as_rois(boxes: Tensor, rows: Tensor) -> Tensor:
 def spread(values: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:
     """Put values (R, …) at flat positions `rows` (R,) of a table of `shape` (B, N), 0 elsewhere: (B, N, …)."""
     table = values.new_zeros((shape[0] * shape[1], *values.shape[1:]))
-    return table.index_put((rows,), values).unflatten(0, (-1, shape[1]))
+    return torch.unflatten(table.index_put((rows,), values), 0, (-1, shape[1]))

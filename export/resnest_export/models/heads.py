@@ -26,7 +26,7 @@ class Shared4Conv1FCBBoxHead(nn.Module):
         for conv in self.shared_convs:
             x = conv(x)
         x = F.relu(self.shared_fcs[0](x.flatten(1)))
-        return self.fc_cls(x), self.fc_reg(x).unflatten(1, (-1, 4))
+        return self.fc_cls(x), torch.unflatten(self.fc_reg(x), 1, (-1, 4))
 
 
 class FCNMaskHead(nn.Module):
@@ -47,4 +47,4 @@ class FCNMaskHead(nn.Module):
         weight = self.conv_logits.weight.flatten(1)[labels]  # (R, C)
         bias = self.conv_logits.bias[labels]  # type: ignore[index]  # (R,)
         logits = torch.bmm(weight[:, None], x.flatten(2)).squeeze(1) + bias[:, None]  # (R, 28·28)
-        return logits.sigmoid().unflatten(1, x.shape[2:])
+        return torch.unflatten(logits.sigmoid(), 1, x.shape[2:])

@@ -1,9 +1,10 @@
-"""ResNeSt (Zhang et al. 2020, arXiv:2004.08955) as mmdetection builds it; modules have its names, so its weights fit."""
+"""ResNeSt (Zhang et al. 2020, arXiv:2004.08955) as mmdetection builds it; modules bear its names, its weights fit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own name
 
@@ -25,11 +26,11 @@ class SplitAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         x = F.relu(self.bn0(self.conv(x)))
-        splits = x.unflatten(1, (self.radix, -1))  # (B, radix, C, H, W)
+        splits = torch.unflatten(x, 1, (self.radix, -1))  # (B, radix, C, H, W)
         # The mean of the sum is the sum of the means: no pass over the full maps for the sum.
-        pooled = x.mean((2, 3), keepdim=True).unflatten(1, (self.radix, -1)).sum(1)  # (B, C, 1, 1)
+        pooled = torch.unflatten(x.mean((2, 3), keepdim=True), 1, (self.radix, -1)).sum(1)  # (B, C, 1, 1)
         logits = self.fc2(F.relu(self.bn1(self.fc1(pooled))))  # (B, radix·C, 1, 1)
-        weights = logits.unflatten(1, (self.radix, -1)).softmax(1)  # (B, radix, C, 1, 1)
+        weights = torch.unflatten(logits, 1, (self.radix, -1)).softmax(1)  # (B, radix, C, 1, 1)
         return (splits * weights).sum(1)
 
 

@@ -59,7 +59,7 @@ class RPN(nn.Module):
         """Return the best boxes (B, N, 4) of one level and their scores (B, N); short levels are filled with −inf."""
         x = F.relu(self.rpn_conv(x))
         scores = self.rpn_cls(x).sigmoid().permute(0, 2, 3, 1).flatten(1)  # (B, H·W·A)
-        deltas = self.rpn_reg(x).permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 4))  # (B, H·W·A, 4)
+        deltas = torch.unflatten(self.rpn_reg(x).permute(0, 2, 3, 1).flatten(1), 1, (-1, 4))  # (B, H·W·A, 4)
         scores, index = F.pad(scores, (0, PER_LEVEL), value=-torch.inf).topk(PER_LEVEL)
         index = index.clamp(max=deltas.shape[1] - 1)
         anchors = boxes.anchors_at(index, x.shape[3], stride, self.anchor_scale, RATIOS)

@@ -4,7 +4,6 @@ ONNX Runtime inlines them; TensorRT takes the plugins of the same names instead.
 `resnest_export.ops.roi_align` say what the operators mean.
 """
 
-# mypy: disable-error-code="no-untyped-def,no-untyped-call,misc"
 # ruff: noqa: N802 - operators have capital letters
 from __future__ import annotations
 

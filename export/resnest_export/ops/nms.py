@@ -38,7 +38,8 @@ def batched_nms(
     indices = torch.full((len(scores), max_output), -1, dtype=torch.int32)
     num = torch.zeros(len(scores), 1, dtype=torch.int32)
     for image, arrays in enumerate(zip(boxes_xyxy, scores, groups, strict=True)):
-        keep = _nms(*(array.numpy() for array in arrays), iou_threshold, max_output)
+        one_boxes, one_scores, one_groups = (array.numpy() for array in arrays)
+        keep = _nms(one_boxes, one_scores, one_groups, iou_threshold, max_output)
         indices[image, : len(keep)] = torch.from_numpy(keep).int()
         num[image] = len(keep)
     return indices, num

@@ -56,7 +56,7 @@ def multi_level_roi_align(
             boxes = rois[rows, 1:] / stride - 0.5
             counts = sample_counts(boxes, output_size, sampling_ratio)
             # Regions that need the same number of samples share one call.
-            for count in counts.unique(dim=0):
+            for count in torch.unique(counts, dim=0):
                 same = (counts == count).all(1)
                 pooled[rows[same]] = _sample(feature[image], boxes[same], output_size, *count.tolist())
     return pooled
@@ -91,7 +91,7 @@ def _sample(feature: Tensor, boxes: Tensor, size: int, down: int, across: int) -
     samples = F.grid_sample(feature[None], grid[None], padding_mode="border", align_corners=False)[0]
     samples = samples * inside.flatten(0, 1)
     cells = F.avg_pool2d(samples, (down, across))  # (C, N·S, S)
-    return cells.unflatten(1, (len(boxes), size)).transpose(0, 1)
+    return torch.unflatten(cells, 1, (len(boxes), size)).transpose(0, 1)
 
 
 def _positions(start: Tensor, end: Tensor, count: int) -> Tensor:
