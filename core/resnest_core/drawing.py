@@ -76,8 +76,9 @@ def _shade(canvas: Pixels, mask: Mask, box_xyxy: Box, color: Color, line: int) -
     if not crop.any():
         return
     tinted = cv2.addWeighted(region, 1 - MASK_OPACITY, np.full_like(region, color), MASK_OPACITY, 0)
-    outlines, _ = cv2.findContours(crop.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    region[crop] = tinted[crop]
+    bits = crop.astype(np.uint8)
+    outlines, _ = cv2.findContours(bits, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    cv2.copyTo(tinted, bits, region)
     cv2.drawContours(region, outlines, -1, color, max(1, line // 2), cv2.LINE_AA)
 
 

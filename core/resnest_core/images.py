@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -29,6 +29,8 @@ Image: TypeAlias = bytes | str | Path | Pixels
 MAX_PIXELS = 64_000_000
 READABLE = "JPEG, PNG, WebP, BMP, TIFF or GIF"
 EXIF_ORIENTATION = 0x0112
+TRANSPOSED = (5, 6, 7, 8)  # EXIF's orientations whose rows are stored as columns
+MIRRORED = {2: 1, 6: 1, 4: 0, 8: 0, 3: -1, 7: -1}  # orientation: cv2's code, for left and right 1, top and bottom 0
 
 # Pillow's readers themselves: `PIL.Image.open` puts a limit of its own on pixels, the same for the whole process.
 READERS: dict[bytes, type[ImageFile]] = {
@@ -77,6 +79,22 @@ def read_header(data: bytes) -> ImageHeader:
         raise NotAnImageError(f"The image's header is damaged: send a whole {READABLE} file.") from error
 
 
+def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageHeader:
+    """Return the header of an encoded image that is of a readable format and not too large; nothing is decoded.
+
+    Raises:
+        NotAnImageError: the bytes aren't an image of a format that is read here.
+        ImageTooLargeError: the image has more than `max_pixels`.
+    """
+    header = read_header(data)
+    height, width = header.size_hw
+    if height * width > max_pixels:
+        raise ImageTooLargeError(
+            f"The image has {width}×{height} pixels, more than the {max_pixels:,} allowed: send a smaller one."
+        )
+    return header
+
+
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Decode an image as mmdetection's loader does (OpenCV's IMREAD_COLOR), but refuse what is damaged or cut short.
 
@@ -87,12 +105,7 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
         NotAnImageError: the bytes aren't an image of a format that is read here, or are damaged.
         ImageTooLargeError: the image has more than `max_pixels`; nothing was decoded.
     """
-    header = read_header(data)
-    height, width = header.size_hw
-    if height * width > max_pixels:
-        raise ImageTooLargeError(
-            f"The image has {width}×{height} pixels, more than the {max_pixels:,} allowed: send a smaller one."
-        )
+    header = check_image(data, max_pixels=max_pixels)
     pixels = _decode_jpeg(data, header) if header.format == "JPEG" else None
     if pixels is None:
         pixels = _decode_any(data)
@@ -172,10 +185,7 @@ def _orientation(exif: bytes) -> int:
 
 def _orient(pixels: Pixels, orientation: int) -> Pixels:
     """Turn the pixels upright: EXIF's orientations 5…8 are transposed, some of all eight mirrored."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.transpose(1, 0, 2)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)
+    turned: NDArray[Any] = cv2.transpose(pixels) if orientation in TRANSPOSED else pixels
+    if orientation in MIRRORED:
+        turned = cv2.flip(turned, MIRRORED[orientation])
+    return turned.astype(np.uint8, copy=False)

@@ -41,16 +41,17 @@ def prepare(pixels: Pixels, card: ModelCard) -> PreparedImage:
     """Resize an image (H, W, 3) to the card's test scale and pad it to a multiple of its divisor."""
     original = pixels.shape[0], pixels.shape[1]
     height, width = resized_size_hw(original, card.test_scale)
-    padded = np.zeros([side + -side % card.size_divisor for side in (height, width)] + [3], np.uint8)
+    padded = np.empty([side + -side % card.size_divisor for side in (height, width)] + [3], np.uint8)
+    padded[height:], padded[:height, width:] = 0, 0
     cv2.resize(pixels, (width, height), dst=padded[:height, :width], interpolation=cv2.INTER_LINEAR)
     return PreparedImage(padded, (height, width), original)
 
 
 def stack(images: Sequence[PreparedImage]) -> dict[str, NDArray[Any]]:
-    """Return the network's tensors of a batch of images, padded to the largest among them."""
+    """Return the network's tensors of a batch of images, padded to the largest among them; one image isn't copied."""
     height, width = (max(image.pixels.shape[axis] for image in images) for axis in (0, 1))
-    if all(image.pixels.shape[:2] == (height, width) for image in images):
-        batch = np.stack([image.pixels for image in images])
+    if len(images) == 1:
+        batch = images[0].pixels[None]
     else:
         batch = np.zeros((len(images), height, width, 3), np.uint8)
         for row, image in zip(batch, images, strict=True):
