@@ -1,0 +1,85 @@
+"""The images in a request's body: raw, in a form, or in JSON; never more bytes than allowed."""
+
+from __future__ import annotations
+
+import binascii
+import json
+from base64 import b64decode
+from collections.abc import AsyncGenerator
+
+from fastapi import Request
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from resnest_core.errors import NotAnImageError
+from resnest_server.problems import BodyTooLargeError, UnsupportedMediaTypeError
+from resnest_server.settings import Settings
+
+FORM = "multipart/form-data"
+JSON = "application/json"
+FIELD = "file"  # of a form
+ACCEPTED = f"image/*, {FORM} with the field {FIELD!r}, or {JSON} with the key 'image'"
+
+
+async def read_images(request: Request, settings: Settings) -> list[bytes]:
+    """Return the encoded images of a request; more than one only of a form.
+
+    Raises:
+        UnsupportedMediaTypeError: the Content-Type is none of those read here.
+        BodyTooLargeError: the body has too many bytes or images; told from Content-Length where there is one.
+        NotAnImageError: there is no image in the body.
+    """
+    media_type = request.headers.get("Content-Type", "image/*").partition(";")[0].strip().lower()
+    if not (media_type.startswith("image/") or media_type in (FORM, JSON)):
+        raise UnsupportedMediaTypeError(f"A body of {media_type or 'no type'} is not read here: send {ACCEPTED}.")
+    stream = _limited(request, settings.max_body_bytes)
+    if media_type == FORM:
+        return await _of_form(request, stream, settings)
+    body = b"".join([block async for block in stream])
+    return [_of_json(body) if media_type == JSON else body]
+
+
+async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+    """Yield the body's bytes as they come.
+
+    Raises:
+        BodyTooLargeError: there are more than `limit`.
+    """
+    error = BodyTooLargeError(f"The body is larger than the {limit:,} bytes allowed: send a smaller image.")
+    length = request.headers.get("Content-Length", "")
+    if length.isdecimal() and int(length) > limit:
+        raise error
+    count = 0
+    async for block in request.stream():
+        count += len(block)
+        if count > limit:
+            raise error
+        yield block
+
+
+async def _of_form(request: Request, stream: AsyncGenerator[bytes, None], settings: Settings) -> list[bytes]:
+    parser = MultiPartParser(request.headers, stream, max_files=settings.max_images, max_fields=100)
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        if "Too many files" in error.message:
+            raise BodyTooLargeError(f"Send at most {settings.max_images} images in one request.") from error
+        raise NotAnImageError("The form is damaged: send multipart/form-data, whole.") from error
+    except (KeyError, HTTPException) as error:  # no boundary in the header
+        raise NotAnImageError("The form is damaged: name its boundary in Content-Type.") from error
+    try:
+        files = [value for value in form.getlist(FIELD) if isinstance(value, UploadFile)]
+        if not files:
+            raise NotAnImageError(f"The form holds no image: put a file into its field {FIELD!r}.")
+        return [await file.read() for file in files]
+    finally:
+        await form.close()
+
+
+def _of_json(body: bytes) -> bytes:
+    try:
+        encoded = json.loads(body)["image"]
+        return b64decode(encoded.partition(",")[2] if encoded.startswith("data:") else encoded, validate=True)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error) as error:
+        raise NotAnImageError('The JSON holds no image: send {"image": "<base64>"}.') from error

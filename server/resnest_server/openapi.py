@@ -1,0 +1,109 @@
+"""What the OpenAPI document says of routes that read their requests themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from resnest_server.bodies import FIELD, FORM, JSON
+from resnest_server.parameters import Parameters
+from resnest_server.problems import MEDIA_TYPE, PROBLEMS
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str = Field(description="Stays the same for a kind of error.")
+    title: str
+    status: int
+    detail: str = Field(description="What to do.")
+
+
+class Size(BaseModel):
+    """Of an image, in pixels."""
+
+    width: int
+    height: int
+
+
+class Detection(BaseModel):
+    """One object."""
+
+    box: tuple[float, float, float, float] = Field(description="x1, y1, x2, y2 in pixels of the image.")
+    score: float
+    label: int = Field(description="Index of the class in the model's card.")
+    class_: str = Field(alias="class")
+    mask: Any = Field(None, description="In the form asked for; not there without masks.")
+
+
+class NativeAnswer(BaseModel):
+    """What was found in one image, best score first."""
+
+    model: str
+    image: Size
+    detections: list[Detection]
+    timings_ms: dict[str, float]
+
+
+class Results(BaseModel):
+    """What was found in several images, in their order; a problem in the place of one that can't be used."""
+
+    results: list[NativeAnswer | Problem]
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    slugs: dict[int, list[str]] = {}
+    for status, slug in PROBLEMS.values():
+        slugs.setdefault(status.value, []).append(slug)
+    return {
+        status: {
+            "description": " or ".join(slugs[status]),
+            "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
+        }
+        for status in statuses
+    }
+
+
+NOT_FOUND = _problems(404)
+UNAVAILABLE = _problems(503)
+
+_BYTES = {"schema": {"type": "string", "format": "binary"}}
+_FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}
+
+
+def _parameters() -> list[dict[str, Any]]:
+    schemas = Parameters.model_json_schema()["properties"]
+    return [
+        {"name": name, "in": "query", "required": False, "description": schema.pop("description"), "schema": schema}
+        for name, schema in schemas.items()
+    ]
+
+
+DETECT: dict[str, Any] = {
+    "responses": {
+        200: {
+            "description": "What was found, in the format asked for, or the image with it drawn in.",
+            "model": NativeAnswer | Results,
+            "content": {"image/png": _BYTES, "image/jpeg": _BYTES},
+        },
+        **_problems(400, 404, 413, 415, 422, 503),
+    },
+    "openapi_extra": {
+        "parameters": _parameters(),
+        "requestBody": {
+            "required": True,
+            "content": {
+                "image/*": _BYTES,
+                FORM: {"schema": {"type": "object", "properties": {FIELD: _FILES}, "required": [FIELD]}},
+                JSON: {
+                    "schema": {
+                        "type": "object",
+                        "properties": {"image": {"type": "string", "format": "byte"}},
+                        "required": ["image"],
+                    }
+                },
+            },
+        },
+    },
+}

@@ -1,0 +1,139 @@
+"""What a request asks for: thresholds, classes, and the form of the answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import mimeparse
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import QueryParams
+
+from resnest_core.card import ModelCard
+from resnest_core.detections import Detections
+from resnest_core.detector import checked_threshold
+from resnest_core.drawing import DRAWING_THRESHOLD, ENCODINGS
+from resnest_core.errors import ParameterError
+from resnest_core.formats import FORMATS
+from resnest_core.masks import mask_form
+
+JSON = "application/json"
+MEDIA_TYPES = (*ENCODINGS, JSON)  # where several suit a client equally, the last
+
+
+class Parameters(BaseModel):
+    """The query of a detection."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    score_threshold: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Nothing at or below it is answered; at least the model's own.",
+    )
+    max_detections: int | None = Field(None, ge=1, description="The best so many; at most the model's own.")
+    classes: list[str] = Field(
+        [], description="Classes to answer, by name or label: separated by commas, or given several times."
+    )
+    masks: str = Field("rle", description="Form of the masks: rle, polygons, png, raw or none.")
+    format: str = Field("native", description=f"Form of the answer: {', '.join(FORMATS)}.")
+    image_id: int = Field(0, ge=0, description="COCO answers: the image's id; further images count up from it.")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request asks of a model; made by `read_asked`, which checks it."""
+
+    card: ModelCard
+    score_threshold: float
+    max_detections: int | None
+    labels: list[int] | None
+    """Those to answer; None: all."""
+    masks: str
+    format: str
+    image_id: int
+    media_type: str
+    """One of MEDIA_TYPES."""
+
+    @property
+    def is_drawing(self) -> bool:
+        return self.media_type in ENCODINGS
+
+    @property
+    def want_masks(self) -> bool:
+        return self.card.has_masks and mask_form(self.masks) is not None
+
+    def select(self, detections: Detections) -> Detections:
+        """Return the detections asked for."""
+        if self.labels is not None:
+            detections = detections[np.isin(detections.labels, self.labels)]
+        return detections[: self.max_detections]
+
+
+def read_asked(query: QueryParams, accept: str | None, card: ModelCard) -> Asked:
+    """Return what a request's query and Accept header ask of the model with this card.
+
+    Raises:
+        ParameterError: a parameter is unknown, or outside what it may be.
+    """
+    parameters = _read(query)
+    mask_form(parameters.masks)
+    if parameters.format not in FORMATS:
+        raise ParameterError(f"format must be one of {', '.join(FORMATS)}, not {parameters.format}.")
+    media_type = _media_type(accept)
+    threshold = parameters.score_threshold
+    if threshold is None and media_type in ENCODINGS:
+        threshold = DRAWING_THRESHOLD
+    return Asked(
+        card=card,
+        score_threshold=checked_threshold(threshold, card),
+        max_detections=parameters.max_detections,
+        labels=_labels(parameters.classes, card),
+        masks=parameters.masks,
+        format=parameters.format,
+        image_id=parameters.image_id,
+        media_type=media_type,
+    )
+
+
+def _read(query: QueryParams) -> Parameters:
+    given: dict[str, Any] = dict(query.items())
+    if "classes" in query:
+        given["classes"] = query.getlist("classes")
+    try:
+        return Parameters.model_validate(given)
+    except ValidationError as errors:
+        error = errors.errors(include_url=False)[0]
+        name = error["loc"][0]
+        if error["type"] == "extra_forbidden":
+            known = ", ".join(Parameters.model_fields)
+            raise ParameterError(f"There is no parameter {name!r}: use one of {known}.") from errors
+        raise ParameterError(f"{name} can't be {error['input']!r}: {error['msg'].lower()}.") from errors
+
+
+def _labels(classes: list[str], card: ModelCard) -> list[int] | None:
+    if not classes:
+        return None
+    names = [name for value in classes for name in ([value] if value in card.classes else value.split(","))]
+    return [_label(name.strip(), card) for name in names]
+
+
+def _label(name: str, card: ModelCard) -> int:
+    if name in card.classes:
+        return card.classes.index(name)
+    if name.isdecimal() and int(name) < len(card.classes):
+        return int(name)
+    raise ParameterError(f"{card.name} has no class {name!r}: /v1/models/{card.name} lists its classes.")
+
+
+def _media_type(accept: str | None) -> str:
+    """Return the one of MEDIA_TYPES that an Accept header prefers; JSON where it names none of them."""
+    if accept is None or accept == "*/*":
+        return JSON
+    try:
+        return str(mimeparse.best_match(MEDIA_TYPES, accept)) or JSON
+    except mimeparse.MimeTypeParseException:
+        return JSON

@@ -1,0 +1,84 @@
+"""Errors as answers of RFC 9457, `application/problem+json`: one table maps the project's errors to them."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from resnest_core.errors import (
+    ImageTooLargeError,
+    ModelNotFoundError,
+    NotAnImageError,
+    ParameterError,
+    ResNeStError,
+    RuntimeUnavailableError,
+)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER = 1  # seconds after which an unavailable runtime is worth another try
+
+log = logging.getLogger(__name__)
+
+
+class BodyTooLargeError(ResNeStError):
+    """The request's body, or the number of images in it, is over the limit."""
+
+
+class UnsupportedMediaTypeError(ResNeStError):
+    """The body is of a type that isn't read here."""
+
+
+# Status and the last part of `type`, which stays the same for a kind of problem whatever its words.
+PROBLEMS: dict[type[ResNeStError], tuple[HTTPStatus, str]] = {
+    NotAnImageError: (HTTPStatus.BAD_REQUEST, "not-an-image"),
+    ModelNotFoundError: (HTTPStatus.NOT_FOUND, "model-not-found"),
+    ImageTooLargeError: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "image-too-large"),
+    BodyTooLargeError: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large"),
+    UnsupportedMediaTypeError: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type"),
+    ParameterError: (HTTPStatus.UNPROCESSABLE_ENTITY, "bad-parameter"),
+    RuntimeUnavailableError: (HTTPStatus.SERVICE_UNAVAILABLE, "unavailable"),
+}
+INTERNAL = (HTTPStatus.INTERNAL_SERVER_ERROR, "internal")
+
+
+def problem(error: Exception) -> tuple[HTTPStatus, dict[str, object]]:
+    """Return the status and the JSON of an error; of one that isn't ours nothing is told."""
+    status, slug = next((row for kind, row in PROBLEMS.items() if isinstance(error, kind)), INTERNAL)
+    detail = "Something went wrong in the server: its log says more."
+    return status, described(status, slug, detail if status is INTERNAL[0] else str(error))
+
+
+def described(status: HTTPStatus, slug: str, detail: str) -> dict[str, object]:
+    """Return the JSON of a problem."""
+    return {"type": f"/problems/{slug}", "title": status.phrase, "status": status.value, "detail": detail}
+
+
+def answer(status: HTTPStatus, body: dict[str, object], headers: dict[str, str] | None = None) -> Response:
+    """Return a problem as an answer."""
+    return Response(to_json(body), status, headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Make every error that leaves a route an answer of this kind."""
+
+    async def on_error(_: Request, error: Exception) -> Response:
+        status, body = problem(error)
+        retry = {"Retry-After": str(RETRY_AFTER)} if status is HTTPStatus.SERVICE_UNAVAILABLE else None
+        return answer(status, body, retry)
+
+    async def on_http(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        status = HTTPStatus(error.status_code)
+        slug = status.phrase.lower().replace(" ", "-")
+        return answer(
+            status, described(status, slug, f"{error.detail}: /docs lists the routes."), dict(error.headers or {})
+        )
+
+    app.add_exception_handler(ResNeStError, on_error)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(Exception, on_error)
