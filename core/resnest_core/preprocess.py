@@ -48,7 +48,11 @@ def prepare(pixels: Pixels, card: ModelCard) -> PreparedImage:
 
 
 def stack(images: Sequence[PreparedImage]) -> dict[str, NDArray[Any]]:
-    """Return the network's tensors of a batch of images, padded to the largest among them; one image isn't copied."""
+    """Return the network's tensors of a batch of images, padded to the largest among them; one image isn't copied.
+
+    Padding counts in what split attention pools: an image padded further gets slightly other scores, so batch those of
+    one padded shape.
+    """
     height, width = (max(image.pixels.shape[axis] for image in images) for axis in (0, 1))
     if len(images) == 1:
         batch = images[0].pixels[None]

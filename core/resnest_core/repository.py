@@ -9,6 +9,7 @@ from pathlib import Path
 from resnest_core.card import ModelCard
 from resnest_core.detector import InProcessDetector
 from resnest_core.errors import InvalidModelError, MissingExtraError, ModelNotFoundError, ParameterError
+from resnest_core.published import PUBLISHED
 from resnest_core.runtimes import RUNTIMES
 
 REPOSITORY_VARIABLE = "RESNEST_REPOSITORY"
@@ -84,6 +85,8 @@ def load_detector(
         ModelNotFoundError: no such model or file.
         InvalidModelError: the file is damaged, or wasn't made by `resnest export`.
         ParameterError: there is no such runtime or device.
+        MissingExtraError: the runtime's package isn't installed.
+        RuntimeUnavailableError: the device isn't there.
     """
     if runtime not in RUNTIMES:
         raise ParameterError(f"There is no runtime {runtime!r}: use one of {', '.join(RUNTIMES)}.")
@@ -94,11 +97,9 @@ def load_detector(
         where = find_repository(repository)
         path = network_path(where, str(name_or_path))
         if not path.is_file():
-            found = ", ".join(installed_models(where)) or "no models"
-            raise ModelNotFoundError(
-                f"There is no model {str(name_or_path)!r} in {where}, which holds {found}: "
-                f"`resnest export {name_or_path}` makes one of the published models."
-            )
+            found = ", ".join(installed_models(where)) or "none"
+            remedy = f"`resnest export {name_or_path}` makes it" if name_or_path in PUBLISHED else "name one of those"
+            raise ModelNotFoundError(f"There is no model {str(name_or_path)!r} in {where}, only {found}: {remedy}.")
     elif not path.is_file():
         raise ModelNotFoundError(f"There is no file {path}.")
     return InProcessDetector(RUNTIMES[runtime].load(path, device=device, threads=threads))

@@ -7,31 +7,23 @@ import subprocess
 import sys
 from pathlib import Path
 
-import onnx
 import pytest
 import typer
-from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from resnest_core import cli, commands
-from resnest_core.card import METADATA_KEY, ModelCard
+from resnest_core.card import ModelCard
 from resnest_core.errors import ModelNotFoundError
 from resnest_core.published import PUBLISHED
 from resnest_core.repository import network_path
 from resnest_core.runtimes.fake import FAKE_CARD
+from tests.core.networks import REPOSITORY, write_network
 
 ROOT = Path(__file__).parents[2]
-DEMO = ROOT / "model_repository"
 
 
 def install(repository: Path, card: ModelCard) -> None:
-    """Write a network of one step that carries the card."""
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
-    model = helper.make_model(helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], card.name, [x], [y]))
-    helper.set_model_props(model, {METADATA_KEY: card.model_dump_json()})
-    path = network_path(repository, card.name)
-    path.parent.mkdir(parents=True)
-    onnx.save(model, path)
+    write_network(network_path(repository, card.name), card)
 
 
 def lines(repository: Path, columns: int = 80) -> dict[str, str]:
@@ -54,7 +46,7 @@ def test_the_published_are_listed_whatever_is_installed(tmp_path: Path) -> None:
 
 
 def test_the_demo_is_listed_without_an_accuracy() -> None:
-    demo = lines(DEMO)["demo"]
+    demo = lines(REPOSITORY)["demo"]
     assert "Mask R-CNN" in demo
     assert re.search(r" 80 classes, \d+ MiB", demo)
 
@@ -71,7 +63,7 @@ def test_installed_models_tell_of_themselves(tmp_path: Path) -> None:
 
 
 def test_a_row_is_a_line_however_narrow_the_terminal() -> None:
-    assert lines(DEMO, columns=30) == lines(DEMO, columns=80)
+    assert lines(REPOSITORY, columns=30) == lines(REPOSITORY, columns=80)
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x08"])

@@ -47,6 +47,8 @@ class OnnxRuntime(Runtime):
             session = onnxruntime.InferenceSession(path, options, providers=[provider])
         except Exception as error:  # ONNX Runtime raises a class of its own per kind of damage
             raise InvalidModelError(f"{path} is damaged or not an ONNX model: export it again.") from error
+        if provider not in session.get_providers():  # without a driver it takes the CPU, and only warns
+            raise RuntimeUnavailableError(f"ONNX Runtime found no {device} device here: check its driver, or use cpu.")
         return cls(session, ModelCard.from_metadata(session.get_modelmeta().custom_metadata_map, path))
 
     def run(self, inputs: Tensors) -> Tensors:

@@ -40,7 +40,7 @@ class OpenVinoRuntime(Runtime):
             import onnx.inliner
             import openvino
         except ImportError as error:
-            raise MissingExtraError("openvino", "server") from error
+            raise MissingExtraError(error.name or "openvino", "server") from error
         try:
             proto = onnx.load(path)
         except Exception as error:  # protobuf raises a class of its own
@@ -49,7 +49,10 @@ class OpenVinoRuntime(Runtime):
         plain = onnx.inliner.inline_local_functions(proto).SerializeToString()
         del proto
         core = openvino.Core()
-        model = core.read_model(plain)
+        try:
+            model = core.read_model(plain)
+        except RuntimeError as error:
+            raise InvalidModelError(f"OpenVINO can't read {path}: export it again, or use onnxruntime.") from error
         options = {
             # By itself OpenVINO takes bf16 where the CPU has it: scores move by 1e-2.
             "INFERENCE_PRECISION_HINT": "f32",
