@@ -40,6 +40,8 @@ READERS: dict[bytes, type[ImageFile]] = {
     b"BM": BmpImageFile,
     b"II*\0": TiffImageFile,
     b"MM\0*": TiffImageFile,
+    b"II+\0": TiffImageFile,  # BigTIFF
+    b"MM\0+": TiffImageFile,
     b"GIF8": GifImageFile,
 }
 

@@ -65,6 +65,7 @@ WHOLE = {
     "tiff LZW": encoded(PICTURE, "TIFF", compression="tiff_lzw"),
     "tiff deflate": encoded(PICTURE, "TIFF", compression="tiff_deflate"),
     "tiff palette": encoded(PICTURE.convert("P"), "TIFF"),
+    "tiff big": encoded(PICTURE, "TIFF", big_tiff=True),
     "tiff 16 bits": encoded(PIL.Image.fromarray(DEEP), "TIFF"),
 }
 # What follows the first image of these may be missing.
@@ -98,13 +99,35 @@ def test_gif_is_its_first_frame(name: str) -> None:
     np.testing.assert_array_equal(decode_image(GIFS[name]), np.asarray(PICTURE.quantize(64).convert("RGB")))
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "MPO", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied_as_opencv_does(kind: str, orientation: int) -> None:
     exif = PIL.Image.Exif()
     exif[ORIENTATION] = orientation
     data = encoded(PICTURE, kind, exif=exif)
     np.testing.assert_array_equal(decode_image(data), by_opencv(data))
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+@pytest.mark.parametrize("orientation", [0, 6, 9])
+@pytest.mark.parametrize("endian", ["<", ">"])
+def test_exif_orientation_of_other_jpegs(mode: str, orientation: int, endian: str) -> None:
+    exif = PIL.Image.Exif()
+    exif.endian = endian
+    exif[ORIENTATION] = orientation
+    data = encoded(PICTURE.convert(mode), "JPEG", exif=exif)
+    np.testing.assert_array_equal(decode_image(data), by_opencv(data))
+    assert decode_image(data).shape[0] == (PICTURE.width if orientation == 6 else PICTURE.height)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1600, 80), (80, 1600), (1, 16_000)], ids=str)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
+def test_extreme_shapes(kind: str, size: tuple[int, int]) -> None:
+    data = encoded(PICTURE.resize(size), kind)
+    pixels = decode_image(data)
+    assert pixels.shape == (size[1], size[0], 3)
+    if kind != "GIF":
+        np.testing.assert_array_equal(pixels, by_opencv(data))
 
 
 def test_orientation_of_xmp_is_left_alone_as_opencv_does() -> None:
