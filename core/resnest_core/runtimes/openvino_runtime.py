@@ -40,7 +40,7 @@ class OpenVinoRuntime(Runtime):
             import onnx.inliner
             import openvino
         except ImportError as error:
-            raise MissingExtraError(error.name or "openvino", "server") from error
+            raise MissingExtraError(error.name or "openvino", "openvino") from error
         try:
             proto = onnx.load(path)
         except Exception as error:  # protobuf raises a class of its own
