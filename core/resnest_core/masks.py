@@ -65,18 +65,20 @@ def rle(mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int]) -> dict[str, 
     step = crop.shape[0] + 1  # a column and the gap that parts it from the one before
     flat = np.zeros(crop.shape[1] * step + 1, bool)
     flat[:-1].reshape(-1, step)[:, 1:] = crop.T
-    column, row = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), step)
-    edges = (left + column) * height + top + row
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    edges = changes + changes // step * (height - step) + (left * height + top)
     # A run that ends at the image's bottom and goes on at the next column's top is one run.
     again = np.flatnonzero(edges[1:-1:2] == edges[2::2])
     if len(again):
-        edges = np.delete(edges, np.concatenate([2 * again + 1, 2 * again + 2]))
+        kept = np.ones(len(edges), bool)
+        kept[2 * again + 1] = kept[2 * again + 2] = False
+        edges = edges[kept]
     bounds = np.empty(len(edges) + 2, np.int64)
     bounds[0], bounds[1:-1], bounds[-1] = 0, edges, height * width
     counts = bounds[1:] - bounds[:-1]
     if not counts[-1]:
         counts = counts[:-1]
-    encoded = coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
+    encoded = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
     return {"size": [height, width], "counts": encoded["counts"].decode()}
 
 
