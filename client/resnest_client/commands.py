@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,7 @@ from resnest_core.masks import MASK_FORMS, mask_form
 from resnest_core.repository import default_model, find_repository, installed_models, load_detector
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+NUMBERS = re.compile(r"\[\n([-+.\de,\s]*)\]")  # a list of numbers in indented JSON: for the eye, on one line
 SOME_FAILED = 2  # exit code where some images couldn't be used
 
 
@@ -71,7 +73,9 @@ def detect(
         if drawings and score_threshold is None:
             score_threshold = DRAWING_THRESHOLD
         checked_threshold(score_threshold, detector.card)
-        for index, file in enumerate(track(files, console=console, transient=True, disable=not console.is_terminal)):
+        ids = _image_ids(files)
+        progress = track(files, "Detecting", console=console, transient=True, disable=not console.is_terminal)
+        for image_id, file in zip(ids, progress, strict=True):
             start = time.perf_counter()
             try:
                 found = detector.detect(file, score_threshold=score_threshold, masks=want_masks)
@@ -82,15 +86,18 @@ def detect(
                 console.print(f"{file}: {error}", markup=False)
                 continue
             if answer_format is AnswerFormat.COCO:
-                answers += coco(found, detector.card, masks=masks, image_id=_image_id(file, index))
+                answers += coco(found, detector.card, masks=masks, image_id=image_id)
             else:
                 milliseconds = round((time.perf_counter() - start) * 1000, 1)
                 answer = {"file": str(file), **native(found, detector.card, masks=masks)}
                 answers.append({**answer, "timings_ms": {"total": milliseconds}})
     if not drawings:
         _write(answers, output)
+    if output and console.is_terminal:
+        console.print(f"{len(files) - failed} {'drawings' if drawings else 'answers'} are in {output}.", markup=False)
     if failed:
-        console.print(f"{failed} of {len(files)} images couldn't be used.")
+        if len(files) > 1:
+            console.print(f"{failed} of {len(files)} images couldn't be used.")
         raise typer.Exit(SOME_FAILED)
 
 
@@ -116,7 +123,7 @@ def _drawings(files: list[Path], folder: Path) -> dict[Path, Path]:
     """Return where each file's drawing goes: the same name, as PNG where it was one, else as JPEG.
 
     Raises:
-        ParameterError: it isn't a folder's name, or two drawings would have the same one.
+        ParameterError: it isn't a folder's name, two drawings would have the same one, or one that of an image.
     """
     if folder.suffix.lower() in SUFFIXES:
         raise ParameterError(f"--output {folder} must be a FILE.json, or a folder for drawn images.")
@@ -126,6 +133,8 @@ def _drawings(files: list[Path], folder: Path) -> dict[Path, Path]:
     path, count = Counter(drawings.values()).most_common(1)[0]
     if count > 1:
         raise ParameterError(f"{count} images would be drawn to {path}: pass them one folder at a time.")
+    if folder.resolve() in {file.resolve().parent for file in files}:
+        raise ParameterError(f"The folder {folder} holds the images themselves: name another --output.")
     return drawings
 
 
@@ -138,22 +147,27 @@ def _make_folder(folder: Path) -> None:
 
 def _draw(file: Path, found: Detections, card: ModelCard, path: Path) -> None:
     drawing = draw(load_image(file), found, card, score_threshold=0)
-    path.write_bytes(encode(drawing, "image/png" if path.suffix == ".png" else "image/jpeg"))
+    _save(encode(drawing, "image/png" if path.suffix == ".png" else "image/jpeg"), path)
 
 
-def _image_id(file: Path, index: int) -> int:
-    """Return COCO's id, which its files are named by; elsewhere the image's place in the list."""
-    return int(file.stem) if file.stem.isdecimal() else index
+def _image_ids(files: list[Path]) -> list[int]:
+    """Return COCO's ids, which its files are named by; where they aren't, or not all, their places in the list."""
+    numbers = [int(file.stem) for file in files if file.stem.isdecimal()]
+    return numbers if len(set(numbers)) == len(files) else list(range(len(files)))
 
 
 def _write(answers: list[dict[str, Any]], path: Path | None) -> None:
     if path is None:
-        typer.echo(json.dumps(answers, indent=2))
-        return
+        typer.echo(NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", json.dumps(answers, indent=2)))
+    else:
+        _save(json.dumps(answers).encode(), path)
+
+
+def _save(data: bytes, path: Path) -> None:
     try:
-        path.write_text(json.dumps(answers), encoding="utf-8")
+        path.write_bytes(data)
     except OSError as error:
-        raise ParameterError(f"--output {path} can't be written: {error.strerror}.") from error
+        raise ParameterError(f"{path} can't be written ({error.strerror}): name another --output.") from error
 
 
 @contextmanager

@@ -98,9 +98,9 @@ def test_answers_into_a_file(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("repository")
-def test_coco_results_are_one_flat_list_with_the_ids_of_the_files(folder: Path) -> None:
+def test_coco_results_are_one_flat_list(folder: Path) -> None:
     rows = answers(detect(folder, "--format", "coco"))
-    assert [row["image_id"] for row in rows] == [42] * 3 + [1] * 3 + [2] * 3
+    assert [row["image_id"] for row in rows] == [0] * 3 + [1] * 3 + [2] * 3
     assert [row["category_id"] for row in rows] == [1, 2, 3] * 3
     for row, side in zip(rows, [20] * 3 + [40] * 3 + [30] * 3, strict=True):
         x, y, width, height = row["bbox"]
@@ -108,6 +108,31 @@ def test_coco_results_are_one_flat_list_with_the_ids_of_the_files(folder: Path) 
         assert x + width <= 2 * side
         assert y + height <= side
         assert coco_mask.decode(row["segmentation"]).shape == (side, 2 * side)
+
+
+@pytest.mark.usefixtures("repository")
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [(["000000000042.png", "7.png"], [42, 7]), (["1.png", "a.png"], [0, 1]), (["1.png", "001.png"], [0, 1])],
+)
+def test_image_ids_of_coco_are_the_files_names_where_all_are_numbers(
+    folder: Path, names: list[str], ids: list[int]
+) -> None:
+    data = (folder / "000000000042.png").read_bytes()
+    for name in names:
+        (folder / name).write_bytes(data)
+    rows = answers(detect(*(folder / name for name in names), "--format", "coco"))
+    assert [row["image_id"] for row in rows[::3]] == ids
+
+
+@pytest.mark.usefixtures("repository")
+def test_a_box_is_one_line_for_the_eye(folder: Path) -> None:
+    result = detect(folder / "b.jpg", "--masks", "polygons")
+    [row] = answers(result)
+    lines = [line.strip() for line in result.stdout.splitlines()]
+    for found in row["detections"]:
+        assert f'"box": {json.dumps(found["box"])},' in lines
+        assert any(line.startswith(json.dumps(found["mask"][0][0][0])) for line in lines)
 
 
 @pytest.mark.usefixtures("repository")
@@ -156,6 +181,34 @@ def test_drawings_never_overwrite_each_other(folder: Path, tmp_path: Path) -> No
     assert isinstance(result.exception, ParameterError)
     assert "2 images would be drawn to" in str(result.exception)
     assert not (tmp_path / "drawings").exists()
+
+
+@pytest.mark.usefixtures("repository")
+def test_drawings_never_overwrite_the_images(folder: Path) -> None:
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    for output in (folder, folder / ".." / folder.name):
+        result = detect(folder, "--output", output)
+        assert isinstance(result.exception, ParameterError)
+        assert "holds the images themselves" in str(result.exception)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.usefixtures("repository")
+@pytest.mark.parametrize("output", ["drawings", "answers.json"])
+def test_output_that_can_not_be_written(folder: Path, tmp_path: Path, output: str) -> None:
+    taken = tmp_path / output
+    (taken / "b.jpg").mkdir(parents=True)
+    result = detect(folder / "b.jpg", "--output", taken)
+    assert isinstance(result.exception, ParameterError)
+    assert "can't be written (Is a directory): name another --output." in str(result.exception)
+
+
+@pytest.mark.usefixtures("repository")
+def test_a_single_bad_image_is_one_sentence(folder: Path) -> None:
+    result = detect(folder / "notes.txt", "--model", "first")
+    assert (result.exit_code, json.loads(result.stdout)) == (2, [])
+    assert result.stderr.startswith(f"{folder / 'notes.txt'}: This is not an image")
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.usefixtures("repository")
