@@ -94,7 +94,7 @@ def detect(
     if not drawings:
         _write(answers, output)
     if output and console.is_terminal:
-        console.print(f"{len(files) - failed} {'drawings' if drawings else 'answers'} are in {output}.", markup=False)
+        console.print(f"The {'drawings' if drawings else 'answers'} are in {output}.", markup=False)
     if failed:
         if len(files) > 1:
             console.print(f"{failed} of {len(files)} images couldn't be used.")

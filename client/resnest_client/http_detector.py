@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from pydantic import ValidationError
-from typing_extensions import Self
 
 from resnest_core.card import ModelCard
+from resnest_core.closing import Closing
 from resnest_core.detections import Detections
 from resnest_core.detector import checked_threshold
 from resnest_core.drawing import encode
@@ -25,7 +24,7 @@ from resnest_core.errors import (
     RuntimeUnavailableError,
 )
 from resnest_core.formats import from_native
-from resnest_core.images import Image, load_image, read_header
+from resnest_core.images import Image, load_image, read_file, read_header
 
 if TYPE_CHECKING:
     import httpx
@@ -45,7 +44,7 @@ PROBLEMS: dict[str, type[ResNeStError]] = {
 UNAVAILABLE = (429, 502, 503, 504)  # whoever answers them, the gateway or a proxy before it: later may be better
 
 
-class HttpDetector:
+class HttpDetector(Closing):
     """Detects objects through the gateway at `url`; a context manager, for use from several threads.
 
     Args:
@@ -115,14 +114,6 @@ class HttpDetector:
         """Close the connections."""
         self._client.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _fetch_card(self, model: str | None) -> ModelCard:
         try:
             name = model if model is not None else self._request("GET", "/v1/models")["default"]
@@ -155,10 +146,7 @@ def _encoded(image: Image) -> bytes:
     if isinstance(image, bytes):
         return image
     if isinstance(image, str | Path):
-        try:
-            return Path(image).read_bytes()
-        except OSError as error:
-            raise NotAnImageError(f"{image} can't be read: {error.strerror}.") from error
+        return read_file(image)
     return encode(load_image(image), "image/png")
 
 

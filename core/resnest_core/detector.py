@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Protocol
 
 import numpy as np
-from typing_extensions import Self
 
 from resnest_core import tensors
 from resnest_core.card import ModelCard
+from resnest_core.closing import Closing
 from resnest_core.detections import Detections
 from resnest_core.errors import ParameterError
 from resnest_core.images import Image, load_image
@@ -56,7 +55,7 @@ def checked_threshold(score_threshold: float | None, card: ModelCard) -> float:
     return max(score_threshold, card.score_threshold)
 
 
-class InProcessDetector:
+class InProcessDetector(Closing):
     """A detector that runs a network in this process."""
 
     def __init__(self, runtime: Runtime) -> None:
@@ -85,14 +84,6 @@ class InProcessDetector:
     def close(self) -> None:
         """Close the runtime."""
         self.runtime.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def unpack(outputs: tensors.Tensors, row: int, original_size_hw: tuple[int, int], masks: bool) -> Detections:

@@ -130,15 +130,24 @@ def load_image(image: Image, *, max_pixels: int = MAX_PIXELS) -> Pixels:
             raise NotAnImageError(f"Pixels must be uint8 (height, width, 3), not {image.dtype} {image.shape}.")
         return image
     if isinstance(image, str | Path):
-        try:
-            data = Path(image).read_bytes()
-        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-            raise NotAnImageError(f"{image} can't be read: {getattr(error, 'strerror', None) or error}.") from error
+        data = read_file(image)
     elif isinstance(image, bytes):
         data = image
     else:
         raise NotAnImageError(f"An image is bytes, a path or an array of RGB pixels, not {type(image).__name__}.")
     return decode_image(data, max_pixels=max_pixels)
+
+
+def read_file(path: str | Path) -> bytes:
+    """Return the bytes of an image file.
+
+    Raises:
+        NotAnImageError: it can't be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise NotAnImageError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}.") from error
 
 
 def _decode_jpeg(data: bytes, header: ImageHeader) -> Pixels | None:

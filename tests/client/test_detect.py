@@ -282,6 +282,27 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
+def test_progress_is_shown_on_a_terminal(tmp_path: Path) -> None:
+    leader, follower = os.openpty()
+    try:
+        command = [
+            sys.executable,
+            "-c",
+            RESNEST,
+            "detect",
+            str(PHOTOGRAPHS / "000000000073.jpg"),
+            f"--output={tmp_path}",
+        ]
+        subprocess.run(command, cwd=ROOT, env={**os.environ, "TERM": "xterm"}, stderr=follower, check=True)
+        said = os.read(leader, 1 << 16).decode()
+    finally:
+        os.close(leader)
+        os.close(follower)
+    assert "Detecting" in said
+    assert f"The drawings are in {tmp_path}." in said
+
+
 def test_the_demo_finds_what_is_in_its_photographs() -> None:
     result = run("detect", PHOTOGRAPHS / "000000000073.jpg", "--model", "demo", "--score-threshold", "0.5")
     assert (result.returncode, result.stderr) == (0, "")

@@ -212,6 +212,7 @@ def test_addresses_that_are_none(url: str) -> None:
         (b"", NotAnImageError),
         (b"no image", NotAnImageError),
         ("absent.jpg", NotAnImageError),
+        ("no\0file.jpg", NotAnImageError),
         (np.zeros((2, 2)), NotAnImageError),
     ],
 )

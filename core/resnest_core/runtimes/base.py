@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from types import TracebackType
 
 from typing_extensions import Self
 
 from resnest_core.card import ModelCard
+from resnest_core.closing import Closing
 from resnest_core.tensors import Tensors
 
 
-class Runtime(ABC):
+class Runtime(Closing, ABC):
     """A loaded network. A context manager; `run` may be called from several threads."""
 
     name: str
@@ -33,14 +33,3 @@ class Runtime(ABC):
     @abstractmethod
     def run(self, inputs: Tensors) -> Tensors:
         """Run the network on the tensors of `resnest_core.tensors`."""
-
-    def close(self) -> None:  # noqa: B027 - most runtimes have nothing to give back
-        """Give back what the runtime holds."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
