@@ -1,4 +1,4 @@
-"""ONNX Runtime, on the CPU or through CUDA."""
+"""ONNX Runtime, on the CPU or through CUDA; the latter has not been run on a GPU yet."""
 
 from __future__ import annotations
 
