@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -65,9 +66,10 @@ def export(
     find_config(name)
     if checkpoint is None:
         checkpoint = _download(_published(name), FOLDER)
-    console = Console(stderr=True)
+    console = Console(stderr=True, highlight=False)
+    report = partial(console.print, markup=False, soft_wrap=True)
     with console.status(f"Exporting {name}: tracing takes most of a minute, checking as long …"):
-        path = export_detector(name, checkpoint, repository, classes_file=classes, report=console.print)
+        path = export_detector(name, checkpoint, repository, classes_file=classes, report=report)
     typer.echo(path)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import resnest_core
 from resnest_core.card import ModelCard
-from resnest_core.errors import InvalidModelError, ModelNotFoundError
+from resnest_core.errors import ModelNotFoundError, ParameterError
 from resnest_core.published import PUBLISHED
 from resnest_core.repository import network_path
 from resnest_export.check import check
@@ -51,24 +52,37 @@ def export_detector(
     Raises:
         ModelNotFoundError: there is no such detector.
         CheckpointError: the checkpoint doesn't fit it, or is damaged.
-        InvalidModelError: the exported file doesn't answer what PyTorch answers; it is removed.
+        ParameterError: the repository can't be written to.
+        InvalidModelError: the exported file doesn't answer what PyTorch answers; an earlier file stays as it was.
     """
     config = find_config(name)
     checkpoint = load_checkpoint(checkpoint_path)
     count = num_classes(checkpoint.state_dict)
     config = replace(config, num_classes=count)
-    card = make_card(config, class_names(count, classes_file, checkpoint), checkpoint, checkpoint_path)
     detector = build(config)
-    import_weights(detector, checkpoint.state_dict)
+    import_weights(detector, checkpoint.state_dict, name)
+    card = make_card(config, class_names(count, classes_file, checkpoint), checkpoint, checkpoint_path)
     path = network_path(repository, name)
-    export_onnx(detector, card, path)
-    try:
-        for line in check(path, DeployedDetector(detector), card):
+    with _written_aside(path) as part:
+        export_onnx(detector, card, part)
+        for line in check(part, DeployedDetector(detector), card):
             report(line)
-    except InvalidModelError:
-        path.unlink()
-        raise
     return path
+
+
+@contextmanager
+def _written_aside(path: Path) -> Iterator[Path]:
+    """Give the name of a file beside `path` that replaces it in the end, or goes where something went wrong."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise ParameterError(f"{path} can't be written ({error.strerror}): name another repository.") from error
 
 
 def make_card(

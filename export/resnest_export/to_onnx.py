@@ -39,11 +39,8 @@ def export_onnx(detector: TwoStageDetector, card: ModelCard, path: Path) -> None
     model.producer_version = card.project_version
     _name_dimensions(model.graph)
     onnx.helper.set_model_props(model, {METADATA_KEY: card.model_dump_json()})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    onnx.save(model, part)
-    onnx.checker.check_model(part, full_check=True)
-    part.replace(path)
+    onnx.save(model, path)
+    onnx.checker.check_model(path, full_check=True)
 
 
 def _trace(network: DeployedDetector, has_masks: bool) -> onnx.ModelProto:

@@ -17,7 +17,7 @@ from resnest_core.card import ModelCard
 from resnest_core.detections import Detections
 from resnest_core.detector import unpack
 from resnest_core.images import load_image
-from resnest_core.preprocess import prepare, stack
+from resnest_core.preprocess import PreparedImage, prepare, stack
 from resnest_export.checkpoint import Checkpoint
 from resnest_export.coco_classes import COCO
 from resnest_export.deployed import DeployedDetector
@@ -101,8 +101,14 @@ def run_pytorch(
         outputs = DeployedDetector(detector)(*inputs, torch.zeros(1, 1))
     for hook in hooks:
         hook.remove()
-    named = dict(zip(tensors.output_names(detector.has_masks), (t.numpy() for t in outputs), strict=True))
-    return unpack(named, 0, image.original_size_hw, True), seen
+    return unpacked(outputs, image), seen
+
+
+def unpacked(outputs: Sequence[Tensor], image: PreparedImage) -> Detections:
+    """Return the detections in a PyTorch network's outputs for one image."""
+    names = tensors.output_names(has_masks=len(outputs) == len(tensors.output_names(has_masks=True)))
+    named = dict(zip(names, (tensor.numpy() for tensor in outputs), strict=True))
+    return unpack(named, 0, image.original_size_hw, True)
 
 
 def _keeper(seen: dict[str, Sequence[Tensor]], key: str) -> Any:
@@ -139,3 +145,31 @@ def box_heads_watched(detector: TwoStageDetector) -> Iterator[list[tuple[Tensor,
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def assert_proposals_agree(golden: Golden, proposals: Sequence[Tensor]) -> None:
+    """Find mmdetection's proposals among ours, by the limits of detections."""
+    boxes, scores = (tensor[0].numpy() for tensor in proposals)
+    kept = np.isfinite(scores)
+    expected = {"boxes": golden["proposals"], "scores": golden["proposal_scores"]}
+    answer = {"boxes": boxes[kept], "scores": scores[kept]}
+    assert_agrees(_of_one_class(expected), _of_one_class(answer))
+
+
+def _of_one_class(arrays: Golden) -> Golden:
+    return {**arrays, "labels": np.zeros(len(arrays["scores"]), np.int64)}
+
+
+def assert_box_heads_agree(golden: Golden, detector: TwoStageDetector, pyramid: Sequence[Tensor]) -> None:
+    """Compare logits and deltas of each stage's box head on the golden's first eight proposals."""
+    boxes = torch.from_numpy(golden["proposals"][:8])
+    rois = torch.cat([torch.zeros(8, 1), boxes], dim=1)
+    sizes = torch.from_numpy(golden["resized_hw"]).expand(8, 2)
+    with torch.inference_mode(), box_heads_watched(detector) as stages:
+        detector.roi_head.boxes(pyramid, rois, sizes)
+    assert sum("_0_head" in key for key in golden) == len(stages)
+    for stage, (logits, deltas) in enumerate(stages):
+        for part, ours in enumerate((logits, deltas.flatten(1))):
+            value = golden[f"bbox_head{stage}_{part}_head"]
+            difference = float(np.abs(ours.numpy() - value).max() / np.abs(value).max())
+            assert difference <= FEATURE, f"stage {stage}, output {part}: {difference:.2e}"

@@ -8,7 +8,10 @@ import torch
 from resnest_export.fold import fold_batch_norm
 from resnest_export.models import ZOO, boxes, build
 from resnest_export.models.detector import as_rois, occupied_rows, spread
+from resnest_export.models.fpn import STRIDES
+from resnest_export.models.heads import FCNMaskHead, Shared4Conv1FCBBoxHead
 from resnest_export.models.resnest import SplitAttention
+from resnest_export.models.roi_heads import MASK_ROI_SIZE, CascadeRoIHead, pool
 from tests.weights import keys
 
 
@@ -90,3 +93,16 @@ def test_folding_batch_norm_changes_nothing_but_the_modules() -> None:
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in detector.modules())
     for a, b in zip(before, after, strict=True):
         assert (a - b).abs().max() <= 1e-4 * a.abs().max()
+
+
+def test_cascade_averages_the_probabilities_of_its_mask_heads() -> None:
+    torch.manual_seed(0)
+    heads = [FCNMaskHead(channels=8, num_classes=3).eval() for _ in range(3)]
+    cascade = CascadeRoIHead([Shared4Conv1FCBBoxHead(8, 16, 7, 3, class_agnostic=True) for _ in range(3)], heads).eval()
+    pyramid = [torch.randn(1, 8, 256 // stride, 256 // stride) for stride in STRIDES]
+    rois, labels = torch.tensor([[0.0, 10, 20, 90, 200], [0, 5, 5, 250, 250]]), torch.tensor([2, 0])
+    with torch.no_grad():
+        pooled = pool(pyramid, rois, MASK_ROI_SIZE)
+        expected = torch.stack([head(pooled, labels) for head in heads]).mean(0)
+        torch.testing.assert_close(cascade.masks(pyramid, rois, labels), expected)
+    assert (expected - heads[0](pooled, labels)).abs().max() > 1e-3  # the heads do differ

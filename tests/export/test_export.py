@@ -1,0 +1,259 @@
+"""`resnest export`: checkpoints of all kinds into the repository, and nothing there when something is wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from resnest_core import cli, load_detector
+from resnest_core.card import ModelCard
+from resnest_core.errors import CheckpointError, InvalidModelError, ModelNotFoundError, ParameterError, ResNeStError
+from resnest_core.repository import network_path, read_card
+from resnest_export import commands, pipeline
+from resnest_export.check import check
+from resnest_export.deployed import DeployedDetector
+from resnest_export.models import ZOO, build
+from resnest_export.models.detector import TwoStageDetector
+from resnest_export.to_onnx import export_onnx
+from tests.weights import DEMO, REPOSITORY, demo_state_dict
+
+NAMES = ("nut", "bolt", "washer", "rivet")
+
+
+class Config(dict[str, Any]):
+    """Like a training framework's configuration: a mapping with a state of its own."""
+
+
+class Attack:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Callable[..., Path]:
+    """Return what saves a checkpoint."""
+
+    def write(content: object, name: str = "mine.pth", zipped: bool = True) -> Path:
+        torch.save(content, tmp_path / name, _use_new_zipfile_serialization=zipped)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write a file of the card alone, quick: tracing and comparing take all of the time."""
+
+    def export_onnx(detector: TwoStageDetector, card: ModelCard, path: Path) -> None:
+        assert isinstance(detector, TwoStageDetector)
+        path.write_text(card.model_dump_json())
+
+    monkeypatch.setattr(pipeline, "export_onnx", export_onnx)
+    monkeypatch.setattr(pipeline, "check", lambda *_: iter(()))
+
+
+def app() -> typer.Typer:
+    """Return a command line of this package alone."""
+    built = typer.Typer()
+    commands.register(built)
+    return built
+
+
+def run(*arguments: str | Path) -> tuple[int, str, ResNeStError | None]:
+    """Run the command; return its exit code, its output, and the error that the command line would tell."""
+    result = CliRunner().invoke(app(), ["export", *(str(argument) for argument in arguments)])
+    error = result.exception if isinstance(result.exception, ResNeStError) else None
+    return result.exit_code, result.output, error
+
+
+def quick_card(repository: Path) -> ModelCard:
+    return ModelCard.model_validate_json(network_path(repository, "demo").read_text())
+
+
+@pytest.fixture(scope="module")
+def fine_tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Export a checkpoint as mmdetection 3 saves them; return the repository and what the command told.
+
+    It has configuration objects, numpy scalars, an optimizer, moving averages, and four classes.
+    """
+    folder = tmp_path_factory.mktemp("fine_tuned")
+    state_dict = demo_state_dict(len(NAMES))
+    averages = {f"ema_{key.replace('.', '_')}": value + 1 for key, value in state_dict.items()}
+    meta = {"dataset_meta": {"classes": NAMES}, "cfg": Config(model=Config(type="R-CNN")), "best": np.float64(0.4)}
+    optimizer = {"state": {0: {"momentum_buffer": torch.ones(3)}}, "param_groups": [{"lr": 0.02}]}
+    content = {"meta": meta, "state_dict": {**state_dict, **averages}, "optimizer": optimizer}
+    torch.save(content, folder / "mine.pth")
+    code, output, error = run("demo", "--checkpoint", folder / "mine.pth", "--repository", folder)
+    assert code == 0, error or output
+    return folder, output
+
+
+def test_a_fine_tuned_checkpoint(fine_tuned: tuple[Path, str]) -> None:
+    repository, output = fine_tuned
+    assert output.splitlines()[-1] == str(network_path(repository, "demo"))
+    card = read_card(network_path(repository, "demo"))
+    assert (card.classes, card.category_ids, card.checkpoint) == (NAMES, (1, 2, 3, 4), "mine.pth")
+    photograph = DEMO / "images" / "000000000073.jpg"
+    with load_detector("demo", repository=repository) as detector, load_detector("demo") as whole:
+        found, expected = detector.detect(photograph, score_threshold=0.8), whole.detect(photograph)
+    assert found.labels[0] == 3  # a motorcycle, as the demo's fourth class is
+    assert np.abs(found.boxes_xyxy[0] - expected.boxes_xyxy[0]).max() < 0.01
+
+
+def test_figures_of_two_sizes_and_batches(fine_tuned: tuple[Path, str]) -> None:
+    figures = [line for line in fine_tuned[1].splitlines() if "×" in line]
+    sizes = ("480×320", "256×160")
+    kinds = ("alone, against PyTorch", "in a batch of 3, against PyTorch", "in a batch of 3, against alone")
+    assert [line.partition(":")[0] for line in figures] == [f"{size} {kind}" for size in sizes for kind in kinds]
+    assert all("100.0% found again, 0 extra" in line and " 0 detections" not in line for line in figures), figures
+
+
+def test_check_refuses_another_network(fine_tuned: tuple[Path, str]) -> None:
+    path = network_path(fine_tuned[0], "demo")
+    detector = build(replace(ZOO["demo"], num_classes=len(NAMES)))
+    weights = demo_state_dict(len(NAMES))
+    for key, change, message in (
+        ("roi_head.bbox_head.fc_reg.weight", 1.2, r"differs from PyTorch at 480×320 alone: \d+ detections, \d"),
+        ("roi_head.mask_head.conv_logits.weight", 1.2, r"differs from PyTorch at 480×320 alone: .*masks within [1-9]"),
+    ):
+        detector.load_state_dict({**weights, key: weights[key] * change})
+        with pytest.raises(InvalidModelError, match=message):
+            list(check(path, DeployedDetector(detector), read_card(path)))
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_both_formats_and_names_from_a_file(save: Callable[..., Path], tmp_path: Path, zipped: bool) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(NAMES))
+    checkpoint = save({"meta": {"CLASSES": ("a", "b", "c", "d")}, "state_dict": demo_state_dict(4)}, zipped=zipped)
+    assert run("demo", "--checkpoint", checkpoint, "--classes", names, "--repository", tmp_path)[0] == 0
+    assert quick_card(tmp_path).classes == NAMES
+
+
+def test_demo_as_committed_comes_of_this_code(tmp_path: Path) -> None:
+    """The same network to the last node, and nothing in it that changes from one export to the next."""
+    path = tmp_path / "model.onnx"
+    detector = build(ZOO["demo"])
+    detector.load_state_dict(demo_state_dict())
+    committed = network_path(REPOSITORY, "demo")
+    export_onnx(detector, read_card(committed), path)
+    made, stored = onnx.load(path), onnx.load(committed)
+    for model in (made, stored):
+        # Rebuilt from folded weights, they differ in their last bits.
+        del model.graph.initializer[:]
+    assert made.SerializeToString() == stored.SerializeToString(), "export the demo again: `make demo-model`"
+
+
+def bad_checkpoints() -> Iterator[Any]:
+    """Yield what makes a bad checkpoint from a folder and a saver, the error, and a part of its sentence."""
+
+    def truncated(_folder: Path, save: Callable[..., Path]) -> Path:
+        path = save({"state_dict": demo_state_dict(4)})
+        path.write_bytes(path.read_bytes()[:100_000])
+        return path
+
+    def other_architecture(_folder: Path, save: Callable[..., Path]) -> Path:
+        return save({"state_dict": {**demo_state_dict(4), "roi_head.mask_head.3.upsample.weight": torch.ones(3)}})
+
+    yield pytest.param(truncated, CheckpointError, "damaged, cut short", id="truncated")
+    yield pytest.param(other_architecture, CheckpointError, "doesn't fit demo", id="another architecture")
+    yield pytest.param(
+        lambda _, save: save({"state_dict": demo_state_dict(4)}, "demo_20260101-01234567.pth"),
+        CheckpointError,
+        "damaged or renamed",
+        id="wrong hash",
+    )
+    yield pytest.param(
+        lambda folder, save: save({"state_dict": {**demo_state_dict(4), "evil": Attack(folder / "touched")}}),
+        CheckpointError,
+        "is not a checkpoint|not safe to read",
+        id="malicious",
+    )
+    yield pytest.param(lambda folder, _: folder / "absent.pth", CheckpointError, "can't be read", id="no file")
+    yield pytest.param(
+        lambda _, save: save({"state_dict": demo_state_dict(4)}), CheckpointError, "pass --classes FILE", id="no names"
+    )
+
+
+@pytest.mark.parametrize(("make", "kind", "sentence"), bad_checkpoints())
+def test_bad_checkpoints(
+    make: Callable[[Path, Callable[..., Path]], Path],
+    kind: type[ResNeStError],
+    sentence: str,
+    save: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One sentence, exit code 2, nothing executed, and no trace in the repository."""
+    repository = tmp_path / "repository"
+    arguments = ["export", "demo", "--checkpoint", make(tmp_path, save), "--repository", repository]
+    monkeypatch.setattr(cli, "build", app)
+    monkeypatch.setattr(sys, "argv", ["resnest", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert re.fullmatch(rf"resnest: .*({sentence}).*\.\n", told), told
+    assert isinstance(ended.value.__context__, kind)
+    assert not repository.exists()
+    assert not (tmp_path / "touched").exists()
+
+
+def test_unknown_detector(tmp_path: Path) -> None:
+    error = run("mask_rcnn_s49", "--repository", tmp_path)[2]
+    assert isinstance(error, ModelNotFoundError)
+    assert "mask_rcnn_s50" in str(error)
+
+
+def test_the_demo_is_not_published(tmp_path: Path) -> None:
+    error = run("demo", "--repository", tmp_path)[2]
+    assert isinstance(error, ModelNotFoundError)
+    assert "--checkpoint" in str(error)
+
+
+@pytest.mark.usefixtures("quick")
+def test_repository_that_is_a_file(save: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    error = run("demo", "--checkpoint", save({"state_dict": demo_state_dict()}), "--repository", tmp_path / "file")[2]
+    assert isinstance(error, ParameterError)
+    assert "name another repository" in str(error)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("failure", [InvalidModelError("It differs."), MemoryError(), KeyboardInterrupt()])
+def test_a_file_that_fails_its_check_replaces_nothing(
+    save: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> None:
+    def fail(path: Path, *_: object) -> Iterator[str]:
+        assert path.exists()  # it was written, aside
+        yield "first figures"
+        raise failure
+
+    monkeypatch.setattr(pipeline, "check", fail)
+    checkpoint = save({"state_dict": demo_state_dict()})
+    path = network_path(tmp_path, "demo")
+    for before in (None, b"a good one"):
+        if before is not None:
+            path.write_bytes(before)
+        with pytest.raises(type(failure)):
+            pipeline.export_detector("demo", checkpoint, tmp_path, report=lambda _: None)
+        assert [(file, file.read_bytes()) for file in path.parent.iterdir()] == ([(path, before)] if before else [])
