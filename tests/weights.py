@@ -1,10 +1,8 @@
 """Detectors with the parity kit's reproducible weights, and checkpoints of them."""
 
 import json
-import os
 import subprocess
 import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -75,27 +73,16 @@ def filled(name: str) -> TwoStageDetector:
     return detector
 
 
-def export_filled(name: str, repository: Path) -> str:
-    """Export a detector with the kit's weights, from a checkpoint as published ones are; return what the command told.
+def save_filled(name: str, path: Path) -> None:
+    """Write a checkpoint with the kit's weights, as published ones are."""
+    torch.save({"meta": {}, "state_dict": state_dict(name)}, path, _use_new_zipfile_serialization=False)
 
-    It runs in a process of its own, whose time and peak memory are printed: `pytest -s` shows them.
-    """
+
+def export_filled(name: str, repository: Path) -> None:
+    """Export a detector with the kit's weights by the command, in a process of its own."""
     checkpoint = repository / f"{name}.pth"
-    repository.mkdir(parents=True, exist_ok=True)
-    torch.save({"meta": {}, "state_dict": state_dict(name)}, checkpoint, _use_new_zipfile_serialization=False)
-    script = "import typer; from resnest_export.commands import export; typer.run(export)"
+    save_filled(name, checkpoint)
+    script = "from resnest_core.cli import main; main()"
     options = ["--checkpoint", str(checkpoint), "--repository", str(repository)]
-    start = time.monotonic()
-    with (repository / "told").open("w+") as told:
-        command = [sys.executable, "-c", script, name, *options]
-        process = subprocess.Popen(command, stdout=told, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        told.seek(0)
-        lines = told.read()
+    subprocess.run([sys.executable, "-c", script, "export", name, *options], check=True)
     checkpoint.unlink()
-    assert process.returncode == 0, lines
-    seconds, cpu = time.monotonic() - start, usage.ru_utime + usage.ru_stime
-    size = network_path(repository, name).stat().st_size / 2**20
-    print(f"{name}: {seconds:.0f} s, {cpu:.0f} CPU s, peak {usage.ru_maxrss / 2**20:.1f} GiB, file {size:.0f} MiB")
-    return lines

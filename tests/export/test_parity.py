@@ -92,21 +92,25 @@ def test_openvino(exported_mask_rcnn_s50: Path, name: str, photograph: str) -> N
 def test_exported_answers_what_pytorch_does(name: str, tmp_path: Path) -> None:
     """Each of the eight with the kit's weights on all of its photographs, and with mmdetection where it has goldens."""
     export_filled(name, tmp_path)
+    assert_exported_answers_what_pytorch_does(name, tmp_path)
+    network_path(tmp_path, name).unlink()  # hundreds of megabytes, that pytest would keep
+
+
+def assert_exported_answers_what_pytorch_does(name: str, repository: Path) -> None:
     reference = filled(name)
     found = 0
-    with load_detector(name, repository=tmp_path) as detector:
+    with load_detector(name, repository=repository) as detector:
         for photograph in goldens.names("mask_rcnn_s50"):
             path = goldens.photograph_path(photograph)
             answer = goldens.as_answer(detector.detect(path))
             expected, _ = goldens.run_pytorch(reference, name, path)
             print(name, photograph, end="  ")
-            golden = goldens.as_answer(expected)
-            goldens.assert_agrees(golden, answer)
+            goldens.assert_agrees(goldens.as_answer(expected), answer)
             found += len(expected)
             if photograph in goldens.names(name):
+                print("  mmdetection:", end="  ")
                 goldens.assert_agrees(goldens.load(name, photograph), answer)
     assert found > 100  # the kit's weights find something in most photographs
-    network_path(tmp_path, name).unlink()
 
 
 def test_limits_are_the_kits() -> None:
