@@ -2,45 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import logging
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from anyio.to_thread import run_sync
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from starlette_compress import CompressMiddleware
 
 import resnest_core
-from resnest_core.detector import InProcessDetector
-from resnest_server import problems
-from resnest_server.models import Models, load_detectors
+from resnest_server import detection, problems, routes
+from resnest_server.access import Access
+from resnest_server.context import REQUEST_ID_HEADER, RequestContext
+from resnest_server.gateway import Gateway
+from resnest_server.metrics import Metrics
+from resnest_server.models import Models, load_models
 from resnest_server.pipeline import Pipeline
-from resnest_server.routes import router
 from resnest_server.settings import Settings
 
+COMPRESSED_FROM = 16 * 1024  # bytes of an answer
 
-def create_app(settings: Settings | None = None, detectors: Mapping[str, InProcessDetector] | None = None) -> FastAPI:
+log = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings | None = None, models: Models | None = None) -> FastAPI:
     """Return the gateway.
 
     Args:
         settings: None: those of the environment.
-        detectors: by name; None: the application loads those that the settings name when it starts. It closes them,
-            given or not, when it ends.
+        models: None: the application loads those that the settings name when it starts. It closes them, given or not,
+            when it ends.
+
+    Raises:
+        ParameterError: the file of keys can't be read.
 
     Raises, when it starts:
         ModelNotFoundError, InvalidModelError, RuntimeUnavailableError: a model can't be loaded.
     """
     settings = settings or Settings()
+    access = Access(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        loaded = detectors if detectors is not None else await run_sync(load_detectors, settings)
-        models = Models(loaded, settings.default_model)
-        app.state.settings = settings
-        app.state.models = models
-        app.state.pipeline = Pipeline(settings.max_pixels)
-        app.state.ready = True
-        yield
-        app.state.ready = False
-        models.close()
+        served = models if models is not None else await run_sync(load_models, settings)
+        metrics = Metrics(served.load_seconds)
+        pipeline = Pipeline(served, settings, metrics)
+        app.state.gateway = Gateway(settings, served, pipeline, metrics, access)
+        async with pipeline.running():
+            if not access.keys_required:
+                log.warning("NO KEYS: anybody who reaches this gateway can use it.")
+            log.info("Serving %s with %s.", ", ".join(served.detectors), settings.runtime)
+            yield
+        served.close()
 
     app = FastAPI(
         title="ResNeSt serving",
@@ -49,5 +63,17 @@ def create_app(settings: Settings | None = None, detectors: Mapping[str, InProce
         lifespan=lifespan,
     )
     problems.install(app)
-    app.include_router(router)
+    app.include_router(detection.router)
+    app.include_router(routes.models)
+    app.include_router(routes.operations)
+    app.add_middleware(CompressMiddleware, minimum_size=COMPRESSED_FROM)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", REQUEST_ID_HEADER],
+            expose_headers=[REQUEST_ID_HEADER, "Retry-After", "Server-Timing"],
+        )
+    app.add_middleware(RequestContext)
     return app

@@ -7,13 +7,14 @@ import json
 from base64 import b64decode
 from collections.abc import AsyncGenerator
 
+import anyio
 from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from resnest_core.errors import NotAnImageError
-from resnest_server.problems import BodyTooLargeError, UnsupportedMediaTypeError
+from resnest_server.problems import BodyTooLargeError, SlowBodyError, UnsupportedMediaTypeError
 from resnest_server.settings import Settings
 
 FORM = "multipart/form-data"
@@ -27,6 +28,7 @@ async def read_images(request: Request, settings: Settings) -> list[bytes]:
 
     Raises:
         UnsupportedMediaTypeError: the Content-Type is none of those read here.
+        SlowBodyError: the body takes too long to arrive.
         BodyTooLargeError: the body has too many bytes or images; told from Content-Length where there is one.
         NotAnImageError: there is no image in the body.
     """
@@ -34,9 +36,13 @@ async def read_images(request: Request, settings: Settings) -> list[bytes]:
     if not (media_type.startswith("image/") or media_type in (FORM, JSON)):
         raise UnsupportedMediaTypeError(f"A body of {media_type or 'no type'} is not read here: send {ACCEPTED}.")
     stream = _limited(request, settings.max_body_bytes)
-    if media_type == FORM:
-        return await _of_form(request, stream, settings)
-    body = b"".join([block async for block in stream])
+    try:
+        with anyio.fail_after(settings.body_seconds):
+            if media_type == FORM:
+                return await _of_form(request, stream, settings)
+            body = b"".join([block async for block in stream])
+    except TimeoutError as error:
+        raise SlowBodyError(f"The body did not arrive within {settings.body_seconds:g} s: send it again.") from error
     return [_of_json(body) if media_type == JSON else body]
 
 

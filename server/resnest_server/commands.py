@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,14 +26,15 @@ def serve(
     repository: Annotated[Path | None, typer.Option(help="The model repository.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 if not given.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 8000 if not given.")] = None,
+    insecure: Annotated[
+        bool | None, typer.Option("--insecure", help="Serve without keys where others can reach.")
+    ] = None,
 ) -> None:
-    """Serve models over HTTP. Every setting is also an environment variable, RESNEST_…"""
+    """Serve models over HTTP. These and more settings are also environment variables, RESNEST_…"""
     try:
-        import uvicorn
         from pydantic import ValidationError
 
-        from resnest_server.app import create_app
-        from resnest_server.models import load_detectors
+        from resnest_server.running import serve as run
         from resnest_server.settings import Settings
     except ImportError as error:
         raise MissingExtraError(error.name or "fastapi", "server") from error
@@ -43,19 +46,15 @@ def serve(
         "repository": repository,
         "host": host,
         "port": port,
+        "insecure": insecure,
     }
+    if sys.stderr.isatty() and "RESNEST_LOG_FORMAT" not in os.environ:
+        options["log_format"] = "text"
     try:
         settings = Settings(**{name: value for name, value in options.items() if value is not None})
     except ValidationError as errors:
         first = errors.errors(include_url=False)[0]
-        name = ".".join(map(str, first["loc"]))
-        raise ParameterError(f"The setting {name} can't be {first['input']!r}: {first['msg'].lower()}.") from errors
-    # Loaded before the server starts: a model that can't be is an error of this command.
-    app = create_app(settings, load_detectors(settings))
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        timeout_graceful_shutdown=settings.shutdown_seconds,
-        server_header=False,
-    )
+        name = ".".join(map(str, first["loc"][:1])) or "combination"
+        given = "" if "api_keys" in name else f" {first['input']!r}"
+        raise ParameterError(f"The setting {name} can't be{given}: {first['msg'].lower()}.") from errors
+    run(settings)

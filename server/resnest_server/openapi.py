@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from resnest_server.bodies import FIELD, FORM, JSON
-from resnest_server.parameters import Parameters
-from resnest_server.problems import MEDIA_TYPE, PROBLEMS
+from resnest_server.parameters import LINES, Parameters
+from resnest_server.problems import INTERNAL, MEDIA_TYPE, PROBLEMS
 
 
 class Problem(BaseModel):
@@ -54,7 +54,7 @@ class Results(BaseModel):
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     slugs: dict[int, list[str]] = {}
-    for status, slug in PROBLEMS.values():
+    for status, slug in (*PROBLEMS.values(), INTERNAL):
         slugs.setdefault(status.value, []).append(slug)
     return {
         status: {
@@ -65,7 +65,8 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-NOT_FOUND = _problems(404)
+LISTED = _problems(401, 429)
+CARD = _problems(401, 404, 429)
 UNAVAILABLE = _problems(503)
 
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
@@ -85,9 +86,9 @@ DETECT: dict[str, Any] = {
         200: {
             "description": "What was found, in the format asked for, or the image with it drawn in.",
             "model": NativeAnswer | Results,
-            "content": {"image/png": _BYTES, "image/jpeg": _BYTES},
+            "content": {"image/png": _BYTES, "image/jpeg": _BYTES, LINES: {"schema": {"type": "string"}}},
         },
-        **_problems(400, 404, 413, 415, 422, 503),
+        **_problems(400, 401, 404, 408, 413, 415, 422, 429, 500, 503),
     },
     "openapi_extra": {
         "parameters": _parameters(),

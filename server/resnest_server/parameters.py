@@ -19,7 +19,8 @@ from resnest_core.formats import FORMATS
 from resnest_core.masks import mask_form
 
 JSON = "application/json"
-MEDIA_TYPES = (*ENCODINGS, JSON)  # where several suit a client equally, the last
+LINES = "application/x-ndjson"
+MEDIA_TYPES = (*ENCODINGS, LINES, JSON)  # where several suit a client equally, the last
 
 
 class Parameters(BaseModel):

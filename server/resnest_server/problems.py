@@ -33,6 +33,22 @@ class UnsupportedMediaTypeError(ResNeStError):
     """The body is of a type that isn't read here."""
 
 
+class SlowBodyError(ResNeStError):
+    """The client takes too long to send the body."""
+
+
+class UnauthorizedError(ResNeStError):
+    """The key is missing or unknown."""
+
+
+class RateLimitedError(ResNeStError):
+    """Too many requests; in `seconds` there is room for the next."""
+
+    def __init__(self, message: str, seconds: int) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
 # Status and the last part of `type`, which stays the same for a kind of problem whatever its words.
 PROBLEMS: dict[type[ResNeStError], tuple[HTTPStatus, str]] = {
     NotAnImageError: (HTTPStatus.BAD_REQUEST, "not-an-image"),
@@ -40,6 +56,9 @@ PROBLEMS: dict[type[ResNeStError], tuple[HTTPStatus, str]] = {
     ImageTooLargeError: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "image-too-large"),
     BodyTooLargeError: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large"),
     UnsupportedMediaTypeError: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type"),
+    SlowBodyError: (HTTPStatus.REQUEST_TIMEOUT, "slow-body"),
+    UnauthorizedError: (HTTPStatus.UNAUTHORIZED, "unauthorized"),
+    RateLimitedError: (HTTPStatus.TOO_MANY_REQUESTS, "rate-limited"),
     ParameterError: (HTTPStatus.UNPROCESSABLE_ENTITY, "bad-parameter"),
     RuntimeUnavailableError: (HTTPStatus.SERVICE_UNAVAILABLE, "unavailable"),
 }
@@ -63,21 +82,30 @@ def answer(status: HTTPStatus, body: dict[str, object], headers: dict[str, str] 
     return Response(to_json(body), status, headers, MEDIA_TYPE)
 
 
+def _headers(error: Exception) -> dict[str, str]:
+    """Return the headers that an error's answer has besides."""
+    if isinstance(error, RateLimitedError):
+        return {"Retry-After": str(error.seconds)}
+    if isinstance(error, RuntimeUnavailableError):
+        return {"Retry-After": str(RETRY_AFTER)}
+    if isinstance(error, UnauthorizedError):
+        return {"WWW-Authenticate": "Bearer"}
+    return {}
+
+
 def install(app: FastAPI) -> None:
     """Make every error that leaves a route an answer of this kind."""
 
     async def on_error(_: Request, error: Exception) -> Response:
         status, body = problem(error)
-        retry = {"Retry-After": str(RETRY_AFTER)} if status is HTTPStatus.SERVICE_UNAVAILABLE else None
-        return answer(status, body, retry)
+        return answer(status, body, _headers(error))
 
     async def on_http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         status = HTTPStatus(error.status_code)
         slug = status.phrase.lower().replace(" ", "-")
-        return answer(
-            status, described(status, slug, f"{error.detail}: /docs lists the routes."), dict(error.headers or {})
-        )
+        body = described(status, slug, f"{error.detail}: /docs lists the routes.")
+        return answer(status, body, dict(error.headers or {}))
 
     app.add_exception_handler(ResNeStError, on_error)
     app.add_exception_handler(HTTPException, on_http)

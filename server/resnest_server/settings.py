@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from typing_extensions import Self
 
 from resnest_core.images import MAX_PIXELS
+
+Names = Annotated[tuple[str, ...], NoDecode]
+Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 
 
 class Settings(BaseSettings):
@@ -17,14 +21,12 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="RESNEST_", frozen=True, extra="ignore")
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
-    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
 
     repository: Path | None = Field(
         default=None, description="The model repository; else ./model_repository, else the demo model's."
     )
-    models: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="Names of the models to serve, separated by commas; else all in the repository."
-    )
+    models: Names = Field(default=(), description="Models to serve, separated by commas; else all in the repository.")
     default_model: str | None = Field(
         default=None, description="The model that /v1/detect uses; else the first of those served, by name."
     )
@@ -32,14 +34,53 @@ class Settings(BaseSettings):
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where they run.")
     threads: int | None = Field(default=None, ge=1, description="Threads of a network; else one per core.")
 
-    max_body_bytes: int = Field(default=32 * 2**20, ge=1, description="Bytes of a request's body, at most.")
-    max_pixels: int = Field(default=MAX_PIXELS, ge=1, description="Width × height of an image, at most.")
-    max_images: int = Field(default=16, ge=1, description="Images in one request, at most.")
-    shutdown_seconds: int = Field(
-        default=30, ge=0, description="How long requests in flight may take to finish at the end."
+    instances: int = Field(default=1, ge=1, description="Batches of a model that run at the same time.")
+    max_batch: int = Field(default=1, ge=1, description="Images of one padded shape that run together.")
+    max_wait_ms: float = Field(default=0, ge=0, description="How long an image may wait for others to share a batch.")
+    max_queue: int = Field(default=64, ge=1, description="Images of a model that wait or run; more are refused (503).")
+    request_seconds: float = Field(default=60, gt=0, description="Time for an answer, once the body is there (503).")
+    body_seconds: float = Field(default=30, gt=0, description="Time for a client to send a request's body (408).")
+    header_seconds: float = Field(default=10, gt=0, description="Time for a client to send a request's headers.")
+    shutdown_seconds: int = Field(default=30, ge=0, description="Time for requests in flight to finish after SIGTERM.")
+
+    max_body_bytes: int = Field(default=32 * 2**20, ge=1, description="Bytes of a request's body (413).")
+    max_pixels: int = Field(default=MAX_PIXELS, ge=1, description="Width × height of an image (413).")
+    max_images: int = Field(default=16, ge=1, description="Images in one request (413).")
+
+    api_keys: Secrets = Field(default=(), description="Keys that clients may use, separated by commas.")
+    api_keys_file: Path | None = Field(
+        default=None, description="A file of keys, one a line; read again when it changes. `#` begins a comment."
+    )
+    insecure: bool = Field(default=False, description="Serve without keys on an address that others can reach.")
+    rate_limit: str | None = Field(
+        default=None, description="Requests per key, or per address without keys, such as 100/minute (429)."
+    )
+    cors_origins: Names = Field(
+        default=(), description="Origins of pages that may use this gateway, separated by commas; * is any."
     )
 
-    @field_validator("models", mode="before")
+    log_format: Literal["json", "text"] = Field(default="json", description="Form of the log on stderr.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+    otlp_endpoint: str | None = Field(
+        default=None, description="Where traces go by OTLP over HTTP, such as http://localhost:4318; else nowhere."
+    )
+
+    @field_validator("models", "cors_origins", "api_keys", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _parses(cls, value: str | None) -> str | None:
+        import limits
+
+        if value is not None:
+            limits.parse(value)
+        return value
+
+    @model_validator(mode="after")
+    def _a_request_fits_the_queue(self) -> Self:
+        if self.max_images > self.max_queue:
+            raise ValueError(f"max_images ({self.max_images}) can't be more than max_queue ({self.max_queue})")
+        return self

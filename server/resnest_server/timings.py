@@ -1,4 +1,4 @@
-"""Where a request's time goes."""
+"""Where an image's time goes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Timings:
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
-        self._stages: dict[str, float] = {}
+        self.stages: dict[str, float] = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -21,12 +21,16 @@ class Timings:
         try:
             yield
         finally:
-            self._stages[name] = _milliseconds(start)
+            self.add(name, time.perf_counter() - start)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Count a time taken elsewhere."""
+        self.stages[name] = round(seconds * 1000, 2)
 
     def with_total(self) -> dict[str, float]:
-        """Return the stages' times, and the total until now: more than their sum, where a stage had to wait."""
-        return {**self._stages, "total": _milliseconds(self._start)}
+        """Return the stages' times, and the total until now: more than their sum, where a stage waited for a thread."""
+        return {**self.stages, "total": round((time.perf_counter() - self._start) * 1000, 2)}
 
-
-def _milliseconds(start: float) -> float:
-    return round((time.perf_counter() - start) * 1000, 2)
+    def header(self) -> str:
+        """Return the value of a Server-Timing header."""
+        return ", ".join(f"{name};dur={milliseconds}" for name, milliseconds in self.with_total().items())

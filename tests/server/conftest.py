@@ -12,6 +12,7 @@ from resnest_core.detector import InProcessDetector
 from resnest_core.drawing import encode
 from resnest_core.runtimes import FakeRuntime
 from resnest_server import Settings, create_app
+from resnest_server.models import Models
 
 
 def picture(height: int = 40, width: int = 60, media_type: str = "image/jpeg") -> bytes:
@@ -28,8 +29,9 @@ def serve() -> Iterator[Serve]:
     clients: list[TestClient] = []
 
     def start(*runtimes: FakeRuntime, **settings: object) -> TestClient:
+        chosen = Settings(**settings)  # type: ignore[arg-type]
         detectors = {runtime.card.name: InProcessDetector(runtime) for runtime in runtimes}
-        app = create_app(Settings(**settings), detectors)  # type: ignore[arg-type]
+        app = create_app(chosen, Models(detectors, chosen.default_model))
         client = TestClient(app, raise_server_exceptions=False)
         client.__enter__()
         clients.append(client)

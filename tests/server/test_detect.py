@@ -20,6 +20,7 @@ from resnest_core.images import decode_image
 from resnest_core.runtimes import FakeRuntime
 from resnest_core.runtimes.fake import FAKE_CARD
 from resnest_server import Settings, create_app
+from resnest_server.models import Models
 from tests.server.conftest import Serve, picture
 
 JPEG = {"Content-Type": "image/jpeg"}
@@ -37,7 +38,7 @@ def test_answer_is_that_of_the_detector_in_the_process(client: TestClient, runti
     answer = post(client)
     timings = answer.pop("timings_ms")
     assert answer == json.loads(json.dumps(native(InProcessDetector(runtime).detect(picture()), FAKE_CARD)))
-    assert set(timings) == {"decode", "resize", "network", "format", "total"}
+    assert set(timings) == {"decode", "resize", "queue", "network", "format", "total"}
     assert 0 < max(time for name, time in timings.items() if name != "total") <= timings["total"]
 
 
@@ -89,7 +90,7 @@ def test_only_what_is_asked_for(threshold: float | None, count: int | None, clas
         "classes": ",".join(classes) or None if joined else classes,
     }
     query: dict[str, Any] = {name: value for name, value in asked.items() if value not in (None, [])}
-    with TestClient(create_app(Settings(), {"fake": InProcessDetector(runtime)})) as client:
+    with TestClient(create_app(Settings(), Models({"fake": InProcessDetector(runtime)}))) as client:
         found = post(client, **query)["detections"]
     labels = {label for label, name in enumerate(FAKE_CARD.classes) if {name, str(label)} & set(classes)}
     everything = native(InProcessDetector(FakeRuntime(count=9)).detect(picture()), FAKE_CARD)["detections"]
@@ -171,7 +172,7 @@ def test_the_default_model_is_the_first_by_name_unless_named(serve: Serve, caplo
 
 
 def test_models_show_their_cards(client: TestClient) -> None:
-    card = FAKE_CARD.model_dump(mode="json")
+    card = FAKE_CARD.model_dump(mode="json") | {"runtime": "onnxruntime", "device": "cpu", "published": None}
     assert client.get("/v1/models").json() == {"models": [card], "default": "fake"}
     assert client.get("/v1/models/fake").json() == card
 

@@ -1,4 +1,4 @@
-"""Answers by name of their format: `(detections, card, masks=…) -> what JSON can hold`."""
+"""Answers by name of their format: `(detections, card, masks=…, image_id=…) -> what JSON can hold`."""
 
 from collections.abc import Callable
 from typing import Any

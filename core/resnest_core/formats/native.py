@@ -15,7 +15,13 @@ BOX_DECIMALS = 3
 SCORE_DECIMALS = 7
 
 
-def native(detections: Detections, card: ModelCard, *, masks: str = "rle") -> dict[str, Any]:
+def native(
+    detections: Detections,
+    card: ModelCard,
+    *,
+    masks: str = "rle",
+    image_id: int = 0,  # noqa: ARG001 - as every format
+) -> dict[str, Any]:
     """Return `{"model", "image": {"width", "height"}, "detections": [{"box", "score", "label", "class", "mask"}]}`.
 
     `box` is [x1, y1, x2, y2] in pixels of the image. `masks` is one of MASK_FORMS, or `none`; there is no `mask` key

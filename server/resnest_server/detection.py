@@ -1,0 +1,135 @@
+"""POST …/detect: an image in, an answer out; several images in, their answers together or one by one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+
+import anyio
+from fastapi import APIRouter, Request
+from pydantic_core import to_json
+from starlette.responses import Response, StreamingResponse
+
+from resnest_core.errors import ParameterError, ResNeStError, RuntimeUnavailableError
+from resnest_core.images import check_image
+from resnest_server import openapi
+from resnest_server.bodies import read_images
+from resnest_server.disconnects import ClientLeftError, while_connected
+from resnest_server.gateway import Gateway, GatewayOf, access_checked
+from resnest_server.parameters import JSON, LINES, Asked, read_asked
+from resnest_server.pipeline import Answer
+from resnest_server.problems import problem
+from resnest_server.timings import Timings
+
+log = logging.getLogger(__name__)
+
+CLIENT_LEFT = 499  # nobody reads it but the log
+router = APIRouter(dependencies=[access_checked])
+
+
+@router.post("/v1/models/{model}/detect", **openapi.DETECT)
+async def detect(model: str, request: Request, gateway: GatewayOf) -> Response:
+    """Detect objects in an image, or in several, with the model named."""
+    return await _counted(model, request, gateway)
+
+
+@router.post("/v1/detect", **openapi.DETECT)
+async def detect_with_default(request: Request, gateway: GatewayOf) -> Response:
+    """Detect objects with the default model."""
+    return await _counted(gateway.models.default, request, gateway)
+
+
+async def _counted(model: str, request: Request, gateway: Gateway) -> Response:
+    """Answer a request, and count it."""
+    served = model if model in gateway.models.detectors else ""
+    status, form = 200, ""
+    try:
+        card = gateway.models.find(model).card
+        if gateway.ending:
+            gateway.check_ready()
+        images = await read_images(request, gateway.settings)
+        if len(images) == 1:
+            check_image(images[0], max_pixels=gateway.settings.max_pixels)
+        asked = read_asked(request.query_params, request.headers.get("Accept"), card)
+        form = "drawing" if asked.is_drawing else asked.format
+        return await _answer(images, asked, request, gateway)
+    except ClientLeftError:
+        status = CLIENT_LEFT
+        return Response(status_code=CLIENT_LEFT)
+    except Exception as error:
+        status = problem(error)[0].value
+        raise
+    finally:
+        gateway.metrics.requests.labels(served, status, form).inc()
+
+
+async def _answer(images: list[bytes], asked: Asked, request: Request, gateway: Gateway) -> Response:
+    batcher = gateway.pipeline.batchers[asked.card.name]
+    with ExitStack() as stack:
+        stack.enter_context(batcher.places(len(images)))
+        if len(images) == 1 and asked.media_type != LINES:
+            answer = await while_connected(request, _in_time(images[0], asked, asked.image_id, gateway))
+            headers = {"Server-Timing": answer.timings.header()}
+            return Response(answer.body, headers=headers, media_type=asked.media_type)
+        if asked.is_drawing:
+            raise ParameterError("A drawing is of one image: send one, or ask for application/json.")
+        if asked.media_type == LINES:
+            return _one_by_one(images, asked, gateway, stack.pop_all())
+        return await while_connected(request, _together(images, asked, gateway))
+
+
+async def _together(images: list[bytes], asked: Asked, gateway: Gateway) -> Response:
+    """Answer in the images' order."""
+    timings = Timings()
+    answers = (_or_problem(index, data, asked, gateway) for index, data in enumerate(images))
+    body = b'{"results":[' + b",".join(await asyncio.gather(*answers)) + b"]}"
+    return Response(body, headers={"Server-Timing": timings.header()}, media_type=JSON)
+
+
+def _one_by_one(images: list[bytes], asked: Asked, gateway: Gateway, places: ExitStack) -> Response:
+    """Answer a line per image, as each is ready; it tells the image's `index`."""
+
+    async def line(index: int, data: bytes) -> bytes:
+        body = await _or_problem(index, data, asked, gateway)
+        rest = body[1:] if body.startswith(b"{") else b'"detections":' + body + b"}"
+        return b'{"index":%d,' % index + rest + b"\n"
+
+    tasks = [asyncio.ensure_future(line(index, data)) for index, data in enumerate(images)]
+    # Not in `lines`: that is never begun where the client has left already.
+    asyncio.gather(*tasks, return_exceptions=True).add_done_callback(lambda _: places.close())
+
+    async def lines() -> AsyncIterator[bytes]:
+        try:
+            for ready in asyncio.as_completed(tasks):
+                yield await ready
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    return StreamingResponse(lines(), media_type=LINES)
+
+
+async def _or_problem(index: int, data: bytes, asked: Asked, gateway: Gateway) -> bytes:
+    """Return the answer for one of several images; of one that can't be used, the problem: the others are answered."""
+    try:
+        return (await _in_time(data, asked, asked.image_id + index, gateway)).body
+    except Exception as error:
+        if not isinstance(error, ResNeStError):
+            log.exception("An image of several failed.")
+        return to_json(problem(error)[1])
+
+
+async def _in_time(data: bytes, asked: Asked, image_id: int, gateway: Gateway) -> Answer:
+    """Return the answer for an image.
+
+    Raises:
+        RuntimeUnavailableError: it takes too long.
+    """
+    seconds = gateway.settings.request_seconds
+    try:
+        with anyio.fail_after(seconds):
+            return await gateway.pipeline.answer(data, asked, image_id)
+    except TimeoutError as error:
+        raise RuntimeUnavailableError(f"There was no answer within {seconds:g} s: try again later.") from error

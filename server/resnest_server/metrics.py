@@ -1,0 +1,60 @@
+"""What Prometheus reads at /metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from resnest_server.batching import Batcher
+
+__all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+BATCHES = (1, 2, 4, 8, 16, 32)
+COUNTS = (0, 1, 2, 5, 10, 20, 50, 100)
+
+
+class Metrics:
+    """Counters, gauges and histograms of one application, in a registry of its own."""
+
+    def __init__(self, load_seconds: Mapping[str, float]) -> None:
+        self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self.requests = Counter(
+            "resnest_requests", "Detection requests answered.", ["model", "status", "format"], registry=registry
+        )
+        self.stages = Histogram(
+            "resnest_stage_seconds",
+            "Time of a stage of an image.",
+            ["model", "stage"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.batches = Histogram(
+            "resnest_batch_images", "Images that ran together.", ["model"], buckets=BATCHES, registry=registry
+        )
+        self.detections = Histogram(
+            "resnest_detections", "Detections answered per image.", ["model"], buckets=COUNTS, registry=registry
+        )
+        self.decode_failures = Counter(
+            "resnest_decode_failures", "Images that couldn't be used.", ["model"], registry=registry
+        )
+        loading = Gauge("resnest_model_load_seconds", "Time to load a model.", ["model"], registry=registry)
+        for name, seconds in load_seconds.items():
+            loading.labels(name).set(seconds)
+        self._taken = Gauge(
+            "resnest_queue_places_taken", "Images accepted and not answered.", ["model"], registry=registry
+        )
+        self._waiting = Gauge("resnest_queue_images", "Images that wait for the network.", ["model"], registry=registry)
+
+    def watch(self, batchers: Mapping[str, Batcher]) -> None:
+        """Read queue lengths from these whenever somebody looks."""
+        for name, batcher in batchers.items():
+            self._taken.labels(name).set_function(lambda batcher=batcher: batcher.places_taken)  # type: ignore[misc]
+            self._waiting.labels(name).set_function(lambda batcher=batcher: batcher.waiting)  # type: ignore[misc]
+
+    def render(self) -> bytes:
+        """Return everything in Prometheus's text format."""
+        return generate_latest(self._registry)

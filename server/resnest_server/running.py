@@ -1,0 +1,98 @@
+"""The gateway under uvicorn: clients that are slow with their headers are let go, and the end is a graceful one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from resnest_server import logs, telemetry
+from resnest_server.access import require_keys_in_public
+from resnest_server.app import create_app
+from resnest_server.models import load_models
+from resnest_server.settings import Settings
+
+POLL_SECONDS = 0.05  # between looks at whether the last request was answered
+
+
+def serve(settings: Settings) -> None:
+    """Load the models, and serve them until the process is told to end.
+
+    Raises:
+        ModelNotFoundError, InvalidModelError, RuntimeUnavailableError, MissingExtraError: a model can't be loaded.
+        ParameterError: there are no keys, and others can reach the address; or the file of keys can't be read.
+    """
+    logs.configure(settings)
+    require_keys_in_public(settings)
+    if settings.otlp_endpoint:
+        telemetry.send_traces(settings.otlp_endpoint)
+    app = create_app(settings, load_models(settings))
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http=_protocol(settings.header_seconds),
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+        server_header=False,
+        access_log=False,
+        log_config=None,
+    )
+    _Server(config, app, settings.shutdown_seconds).run()
+
+
+def _protocol(header_seconds: float) -> type[asyncio.Protocol]:
+    class Protocol(HttpToolsProtocol):
+        """uvicorn's, and a connection that doesn't send a request's headers in time is closed."""
+
+        _deadline: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._watch()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self._watch()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            if self._deadline:
+                self._deadline.cancel()
+
+        def _watch(self) -> None:
+            awaits_headers = self.cycle is None or self.cycle.response_complete
+            if not awaits_headers and self._deadline:
+                self._deadline.cancel()
+                self._deadline = None
+            elif awaits_headers and not self._deadline:
+                self._deadline = self.loop.call_later(header_seconds, self.transport.close)
+
+    return Protocol
+
+
+class _Server(uvicorn.Server):
+    """Told to end, it says so at /health/ready and refuses new images, until what is in flight has been answered."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, seconds: float) -> None:
+        super().__init__(config)
+        self._app = app
+        self._seconds = seconds
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        gateway = getattr(self._app.state, "gateway", None)
+        if gateway is None or gateway.ending:  # not begun, or told twice
+            super().handle_exit(sig, frame)
+            return
+        gateway.ending = True
+        asyncio.get_running_loop().create_task(self._end(sig, frame))
+
+    async def _end(self, sig: int, frame: FrameType | None) -> None:
+        deadline = time.monotonic() + self._seconds
+        while self.server_state.tasks and time.monotonic() < deadline:
+            await asyncio.sleep(POLL_SECONDS)
+        super().handle_exit(sig, frame)
