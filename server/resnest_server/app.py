@@ -12,7 +12,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette_compress import CompressMiddleware
 
 import resnest_core
-from resnest_server import detection, problems, routes
+from resnest_server import detection, page, problems, routes
 from resnest_server.access import Access
 from resnest_server.context import REQUEST_ID_HEADER, RequestContext
 from resnest_server.gateway import Gateway
@@ -61,11 +61,14 @@ def create_app(settings: Settings | None = None, models: Models | None = None) -
         description="Post an image, get boxes and masks.",
         version=resnest_core.__version__,
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
     problems.install(app)
     app.include_router(detection.router)
     app.include_router(routes.models)
     app.include_router(routes.operations)
+    page.install(app)
     app.add_middleware(CompressMiddleware, minimum_size=COMPRESSED_FROM)
     if settings.cors_origins:
         app.add_middleware(

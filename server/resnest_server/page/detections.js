@@ -1,0 +1,27 @@
+// What an answer holds, as the page uses it.
+
+import { Mask } from "./rle.js";
+
+/** Return the detections of a native answer, best first, with their masks decoded and their areas in pixels. */
+export function readDetections(answer) {
+  return answer.detections.map((row) => {
+    const mask = row.mask ? new Mask(row.mask) : null;
+    const [x1, y1, x2, y2] = row.box;
+    return {
+      box: row.box,
+      score: row.score,
+      label: row.label,
+      name: row.class,
+      mask,
+      area: mask ? mask.area : (x2 - x1) * (y2 - y1),
+    };
+  });
+}
+
+/** Return the smallest detection at a pixel: one whose mask is there, else one whose box is; null where there is none. */
+export function detectionAt(detections, x, y) {
+  const inBox = detections.filter(({ box: [x1, y1, x2, y2] }) => x >= x1 && x < x2 && y >= y1 && y < y2);
+  const inMask = inBox.filter(({ mask }) => mask?.has(x, y));
+  const candidates = inMask.length ? inMask : inBox;
+  return candidates.reduce((best, one) => (best === null || one.area < best.area ? one : best), null);
+}

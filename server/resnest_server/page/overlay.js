@@ -1,0 +1,78 @@
+// The masks of all detections shown, as one picture.
+//
+// Run lengths go down the columns, and so does this picture: its rows are the image's columns, so that a run is one
+// stretch of memory. Whoever draws it turns it over (`drawOn`). Large images are held at a half, a third, …
+
+import { classColor } from "./colors.js";
+
+const PIXELS = 2_000_000; // held at most
+const OPACITY = { plain: 115, strong: 165, weak: 45, outline: 255, weakOutline: 110 };
+
+export class Overlay {
+  constructor({ width, height }) {
+    this.step = Math.ceil(Math.sqrt((width * height) / PIXELS));
+    this.columns = Math.ceil(width / this.step);
+    this.rows = Math.ceil(height / this.step);
+    this.owners = new Uint16Array(this.columns * this.rows); // 1 + index of the detection seen there; 0: none
+    this.canvas = document.createElement("canvas");
+    this.canvas.width = this.rows;
+    this.canvas.height = this.columns;
+    this.context = this.canvas.getContext("2d");
+    this.image = this.context.createImageData(this.rows, this.columns);
+    this.pixels = new Uint32Array(this.image.data.buffer);
+  }
+
+  /** Hold the masks of these detections, best first; `lit`, one of them or null, stands out. */
+  paint(detections, lit) {
+    this.owners.fill(0);
+    for (let index = detections.length - 1; index >= 0; index--) {
+      detections[index].mask?.fill(this.owners, index + 1, this.step);
+    }
+    if (lit) lit.mask?.fill(this.owners, detections.indexOf(lit) + 1, this.step);
+    const colors = detections.map(({ label }) => classColor(label));
+    const faces = [0, ...detections.map((one, index) => rgba(colors[index], faceOf(one, lit)))];
+    const outlines = [0, ...detections.map((one, index) => rgba(colors[index], outlineOf(one, lit)))];
+    this.#colour(Uint32Array.from(faces), Uint32Array.from(outlines));
+    this.context.putImageData(this.image, 0, 0);
+  }
+
+  /** Draw the masks; the context's units are the image's pixels. */
+  drawOn(context) {
+    context.save();
+    context.transform(0, this.step, this.step, 0, 0, 0); // rows and columns change places
+    context.drawImage(this.canvas, 0, 0);
+    context.restore();
+  }
+
+  #colour(faces, outlines) {
+    const { owners, pixels, rows, columns } = this;
+    for (let column = 0, at = 0; column < columns; column++) {
+      for (let row = 0; row < rows; row++, at++) {
+        const owner = owners[at];
+        if (owner === 0) {
+          pixels[at] = 0;
+          continue;
+        }
+        const inside =
+          (row === 0 || owners[at - 1] === owner) &&
+          (row === rows - 1 || owners[at + 1] === owner) &&
+          (column === 0 || owners[at - rows] === owner) &&
+          (column === columns - 1 || owners[at + rows] === owner);
+        pixels[at] = inside ? faces[owner] : outlines[owner];
+      }
+    }
+  }
+}
+
+function faceOf(detection, lit) {
+  if (!lit) return OPACITY.plain;
+  return detection === lit ? OPACITY.strong : OPACITY.weak;
+}
+
+function outlineOf(detection, lit) {
+  return lit && detection !== lit ? OPACITY.weakOutline : OPACITY.outline;
+}
+
+function rgba([red, green, blue], alpha) {
+  return ((alpha << 24) | (blue << 16) | (green << 8) | red) >>> 0; // little-endian, as every browser's machine is
+}

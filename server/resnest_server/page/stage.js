@@ -1,0 +1,151 @@
+// The picture with boxes, masks and labels drawn in, on a canvas that zooms and moves.
+
+import { classColor, css, inkOn } from "./colors.js";
+import { detectionAt } from "./detections.js";
+import { Overlay } from "./overlay.js";
+import { View } from "./view.js";
+
+const FONT = "600 12px system-ui, sans-serif";
+const LABEL = { height: 18, padding: 5 };
+const PIXELATED = 4; // CSS pixels for a pixel of the picture from which on its pixels are to be seen
+const HIGHEST = 0.68; // of the window's height
+
+export class Stage {
+  /** `onView()` is called when the view changed. */
+  constructor(frame, canvas, onView) {
+    this.frame = frame;
+    this.canvas = canvas;
+    this.context = canvas.getContext("2d");
+    this.view = new View();
+    this.onView = onView;
+    this.size = null;
+    this.picture = null;
+    this.overlay = null;
+    this.detections = [];
+    this.lit = null;
+    new ResizeObserver(() => this.resize()).observe(frame);
+    addEventListener("resize", () => this.resize());
+  }
+
+  /** Show a picture of this size; null: a plain ground in its place. */
+  open(picture, size) {
+    this.picture?.close();
+    this.picture = picture;
+    this.size = size;
+    this.overlay = new Overlay(size);
+    this.detections = [];
+    this.lit = null;
+    this.view.fit();
+    this.resize();
+  }
+
+  /** Show these detections, best first, from now on. */
+  show(detections) {
+    this.detections = detections;
+    if (!detections.includes(this.lit)) this.lit = null;
+    this.overlay.paint(this.detections, this.lit);
+    this.draw();
+  }
+
+  /** Let one of the detections stand out; null: none. */
+  light(detection) {
+    if (detection === this.lit) return;
+    this.lit = detection;
+    this.overlay.paint(this.detections, this.lit);
+    this.draw();
+  }
+
+  /** Change the view by a function of it. */
+  change(how) {
+    if (!this.size) return;
+    how(this.view);
+    this.draw();
+    this.onView();
+  }
+
+  /** Return the detection at a place of the frame. */
+  at(x, y) {
+    return this.size ? detectionAt(this.detections, ...this.view.toPicture(x, y)) : null;
+  }
+
+  /** Fit the canvas to the frame's width, and to the picture's shape. */
+  resize() {
+    if (!this.size) return;
+    const width = this.frame.clientWidth;
+    if (width === 0) return;
+    const height = Math.round(Math.min((width * this.size.height) / this.size.width, innerHeight * HIGHEST));
+    const ratio = devicePixelRatio || 1;
+    this.canvas.style.height = `${height}px`;
+    const pixels = [Math.round(width * ratio), Math.round(height * ratio)];
+    if (this.canvas.width !== pixels[0] || this.canvas.height !== pixels[1]) {
+      [this.canvas.width, this.canvas.height] = pixels;
+    }
+    this.view.resize({ width, height }, this.size);
+    this.draw();
+    this.onView();
+  }
+
+  draw() {
+    if (!this.size) return;
+    const { context, view } = this;
+    const ratio = devicePixelRatio || 1;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.clearRect(0, 0, view.frame.width, view.frame.height);
+    context.save();
+    context.translate(view.x, view.y);
+    context.scale(view.scale, view.scale);
+    context.imageSmoothingEnabled = view.scale < PIXELATED;
+    if (this.picture) {
+      context.drawImage(this.picture, 0, 0, this.size.width, this.size.height);
+    } else {
+      context.fillStyle = "#8b95a1";
+      context.fillRect(0, 0, this.size.width, this.size.height);
+    }
+    this.overlay.drawOn(context);
+    context.restore();
+    for (const detection of this.detections.toReversed()) this.#drawBox(detection);
+    this.#drawLabels();
+  }
+
+  /** Return a detection's box in the frame: [left, top, right, bottom]. */
+  boxOf({ box: [x1, y1, x2, y2] }) {
+    return [...this.view.toFrame(x1, y1), ...this.view.toFrame(x2, y2)];
+  }
+
+  #drawBox(detection) {
+    const { context, lit } = this;
+    const [left, top, right, bottom] = this.boxOf(detection);
+    context.strokeStyle = css(classColor(detection.label), lit && detection !== lit ? 0.35 : 1);
+    context.lineWidth = detection === lit ? 3 : 1.5;
+    context.strokeRect(left, top, right - left, bottom - top);
+  }
+
+  /** Write classes and scores, the best first, each where none is yet. */
+  #drawLabels() {
+    const { context, lit, view } = this;
+    context.font = FONT;
+    context.textBaseline = "middle";
+    const taken = [];
+    for (const detection of lit ? [lit] : this.detections) {
+      const text = `${detection.name} ${detection.score.toFixed(2)}`;
+      const width = context.measureText(text).width + 2 * LABEL.padding;
+      const [left, boxTop, right] = this.boxOf(detection);
+      if (right < 0 || left > view.frame.width) continue;
+      const above = boxTop - LABEL.height;
+      const x = Math.round(Math.max(0, Math.min(left, view.frame.width - width)));
+      const y = Math.round(Math.max(0, above >= 0 ? above : boxTop));
+      const place = [x, y, x + width, y + LABEL.height];
+      if (y > view.frame.height || taken.some((other) => overlap(place, other))) continue;
+      taken.push(place);
+      const color = classColor(detection.label);
+      context.fillStyle = css(color);
+      context.fillRect(x, y, width, LABEL.height);
+      context.fillStyle = inkOn(color);
+      context.fillText(text, x + LABEL.padding, y + LABEL.height / 2 + 0.5);
+    }
+  }
+}
+
+function overlap(a, b) {
+  return a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
+}
