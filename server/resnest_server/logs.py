@@ -31,8 +31,7 @@ def configure(settings: Settings) -> None:
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
     logging.raiseExceptions = False  # a log that can't be written, to a full disk say, is no reason to stop
-    logging.getLogger("uvicorn.access").disabled = True  # resnest_server.access says more
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # this package's own lines say more
 
 
 def _add_ids(record: logging.LogRecord) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
 import time
 from types import FrameType
 from typing import Any
@@ -11,13 +13,17 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from resnest_core.errors import ParameterError
 from resnest_server import logs, telemetry
 from resnest_server.access import require_keys_in_public
 from resnest_server.app import create_app
 from resnest_server.models import load_models
 from resnest_server.settings import Settings
 
+BACKLOG = 2048  # connections that wait to be accepted
 POLL_SECONDS = 0.05  # between looks at whether the last request was answered
+
+log = logging.getLogger(__name__)
 
 
 def serve(settings: Settings) -> None:
@@ -25,24 +31,42 @@ def serve(settings: Settings) -> None:
 
     Raises:
         ModelNotFoundError, InvalidModelError, RuntimeUnavailableError, MissingExtraError: a model can't be loaded.
-        ParameterError: there are no keys, and others can reach the address; or the file of keys can't be read.
+        ParameterError: others can reach the address, and there are no keys; the file of keys can't be read; or the
+            address can't be listened on.
     """
     logs.configure(settings)
     require_keys_in_public(settings)
     if settings.otlp_endpoint:
         telemetry.send_traces(settings.otlp_endpoint)
-    app = create_app(settings, load_models(settings))
+    server, listener = make_server(create_app(settings, load_models(settings)), settings)
+    log.info("Listening at http://%s:%d.", settings.host, listener.getsockname()[1])
+    server.run(sockets=[listener])
+
+
+def make_server(app: FastAPI, settings: Settings) -> tuple[uvicorn.Server, socket.socket]:
+    """Return a server for the gateway, and the socket to run it on.
+
+    Raises:
+        ParameterError: the address can't be listened on.
+    """
     config = uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
         http=_protocol(settings.header_seconds),
         timeout_graceful_shutdown=settings.shutdown_seconds,
         server_header=False,
         access_log=False,
         log_config=None,
     )
-    _Server(config, app, settings.shutdown_seconds).run()
+    return _Server(config, app, settings.shutdown_seconds), _listen(settings.host, settings.port)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    except OSError as error:
+        reason = error.strerror or "no such address"
+        raise ParameterError(f"{host}:{port} can't be listened on: {reason.lower()}; choose another.") from error
 
 
 def _protocol(header_seconds: float) -> type[asyncio.Protocol]:

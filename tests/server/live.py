@@ -1,0 +1,32 @@
+"""The gateway under uvicorn, in a thread of the tests."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from resnest_core.detector import InProcessDetector
+from resnest_core.runtimes import FakeRuntime
+from resnest_server import Settings, create_app
+from resnest_server.models import Models
+from resnest_server.running import make_server
+
+
+@contextmanager
+def live(*runtimes: FakeRuntime, **settings: object) -> Iterator[str]:
+    """Serve fake runtimes on a free port of loopback, and give the address."""
+    chosen = Settings(port=0, **settings)  # type: ignore[arg-type]
+    models = Models({runtime.card.name: InProcessDetector(runtime) for runtime in runtimes})
+    server, listener = make_server(create_app(chosen, models), chosen)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=30)
+        listener.close()
