@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import BaseModel, Field
 
@@ -46,10 +46,14 @@ class NativeAnswer(BaseModel):
     timings_ms: dict[str, float]
 
 
+OtherAnswer: TypeAlias = list[dict[str, Any]] | dict[str, Any]
+"""In another format than native."""
+
+
 class Results(BaseModel):
     """What was found in several images, in their order; a problem in the place of one that can't be used."""
 
-    results: list[NativeAnswer | Problem]
+    results: list[NativeAnswer | Problem | OtherAnswer]
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -85,7 +89,7 @@ DETECT: dict[str, Any] = {
     "responses": {
         200: {
             "description": "What was found, in the format asked for, or the image with it drawn in.",
-            "model": NativeAnswer | Results,
+            "model": NativeAnswer | Results | OtherAnswer,
             "content": {"image/png": _BYTES, "image/jpeg": _BYTES, LINES: {"schema": {"type": "string"}}},
         },
         **_problems(400, 401, 404, 408, 413, 415, 422, 429, 500, 503),

@@ -16,7 +16,7 @@ from resnest_core.detector import checked_threshold
 from resnest_core.drawing import DRAWING_THRESHOLD, ENCODINGS
 from resnest_core.errors import ParameterError
 from resnest_core.formats import FORMATS
-from resnest_core.masks import mask_form
+from resnest_core.masks import MASK_FORMS, mask_form
 
 JSON = "application/json"
 LINES = "application/x-ndjson"
@@ -39,8 +39,8 @@ class Parameters(BaseModel):
     classes: list[str] = Field(
         [], description="Classes to answer, by name or label: separated by commas, or given several times."
     )
-    masks: str = Field("rle", description="Form of the masks: rle, polygons, png, raw or none.")
-    format: str = Field("native", description=f"Form of the answer: {', '.join(FORMATS)}.")
+    masks: str = Field("rle", description="Form of the masks.", json_schema_extra={"enum": [*MASK_FORMS, "none"]})
+    format: str = Field("native", description="Form of the answer.", json_schema_extra={"enum": [*FORMATS]})
     image_id: int = Field(0, ge=0, description="COCO answers: the image's id; further images count up from it.")
 
 

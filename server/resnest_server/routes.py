@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from resnest_core.card import ModelCard
 from resnest_core.published import PUBLISHED
@@ -54,7 +54,7 @@ async def ready(gateway: GatewayOf) -> dict[str, str]:
     return {"status": "ready"}
 
 
-@operations.get("/metrics")
+@operations.get("/metrics", response_class=PlainTextResponse)
 async def metrics(gateway: GatewayOf) -> Response:
     """Show what Prometheus reads."""
     return Response(gateway.metrics.render(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,140 @@
+"""Keys, rate limits, and what browsers are told."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import ValidationError
+
+from resnest_core.errors import ParameterError
+from resnest_core.runtimes import FakeRuntime
+from resnest_server import Settings, access, create_app
+from resnest_server.access import require_keys_in_public
+from tests.server.conftest import Serve, picture
+from tests.server.test_problems import assert_problem
+
+DETECT = "/v1/models/fake/detect"
+JPEG = {"Content-Type": "image/jpeg"}
+
+
+def status(client: TestClient, **headers: str) -> int:
+    code: int = client.post(DETECT, content=picture(), headers={**JPEG, **headers}).status_code
+    return code
+
+
+def test_keys_open_the_api_and_nothing_else_needs_one(serve: Serve) -> None:
+    client = serve(FakeRuntime(), api_keys="first-key, second-key")
+    for key in ("first-key", "second-key"):
+        assert status(client, Authorization=f"Bearer {key}") == 200
+        assert status(client, Authorization=f"bearer  {key}") == 200
+        assert client.get("/v1/models", headers={"X-API-Key": key}).status_code == 200
+    for headers in (
+        {},
+        {"Authorization": "Bearer third-key"},
+        {"Authorization": "Bearer "},
+        {"Authorization": "first-key"},
+        {"Authorization": "Basic first-key"},
+        {"X-API-Key": "First-Key"},
+        {"X-API-Key": ""},
+    ):
+        answer = client.post(DETECT, content=b"", headers=headers)
+        assert "Authorization: Bearer KEY" in assert_problem(answer, 401, "unauthorized")
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+        assert client.get("/v1/models/absent", headers=headers).status_code == 401
+    for path in ("/health/live", "/health/ready", "/metrics", "/openapi.json"):
+        assert client.get(path).status_code == 200
+
+
+def test_a_file_of_keys_is_read_again_when_it_changes(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(access, "CHECK_SECONDS", 0)
+    caplog.set_level(logging.INFO)
+    path = tmp_path / "keys"
+    path.write_text("# ours\nold-key  # of last year\n\n")
+    client = serve(FakeRuntime(), api_keys_file=path, api_keys="fixed-key")
+    assert [status(client, **{"X-API-Key": key}) for key in ("old-key", "new-key", "fixed-key")] == [200, 401, 200]
+    path.write_text("new-key\n")
+    os.utime(path, (time.time() + 5, time.time() + 5))
+    assert [status(client, **{"X-API-Key": key}) for key in ("old-key", "new-key", "fixed-key")] == [401, 200, 200]
+    path.write_text("# nothing\n")
+    os.utime(path, (time.time() + 9, time.time() + 9))
+    assert status(client, **{"X-API-Key": "new-key"}) == 200  # the keys before stay in force
+    path.unlink()
+    assert status(client, **{"X-API-Key": "new-key"}) == 200
+    assert "stay in force" in caplog.text
+    assert not any(key in caplog.text for key in ("old-key", "new-key", "fixed-key"))
+
+
+@pytest.mark.parametrize("content", [None, "", "# only a comment\n", b"\xff\xfe\xff"])
+def test_files_of_keys_that_are_none(tmp_path: Path, content: str | bytes | None) -> None:
+    path = tmp_path / "keys"
+    if content is not None:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(ParameterError, match="The file of keys"):
+        create_app(Settings(api_keys_file=path))
+
+
+def test_keys_are_not_shown() -> None:
+    assert "secret" not in repr(Settings(api_keys="secret-key"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost"])
+def test_loopback_needs_no_keys_and_it_is_said(host: str, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    require_keys_in_public(Settings(host=host))
+    serve(FakeRuntime(), host=host)
+    assert "NO KEYS" in caplog.text
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "gateway.example"])
+def test_where_others_can_reach_keys_are_needed(host: str) -> None:
+    with pytest.raises(ParameterError, match="or pass --insecure"):
+        require_keys_in_public(Settings(host=host))
+    require_keys_in_public(Settings(host=host, insecure=True))
+    require_keys_in_public(Settings(host=host, api_keys="a"))  # type: ignore[arg-type]
+
+
+def test_rate_limit_by_address(serve: Serve) -> None:
+    client = serve(FakeRuntime(), rate_limit="3/minute")
+    assert [status(client) for _ in range(4)] == [200, 200, 200, 429]
+    answer = client.post(DETECT, content=picture(), headers=JPEG)
+    assert_problem(answer, 429, "rate-limited")
+    assert 1 <= int(answer.headers["Retry-After"]) <= 60
+    assert client.get("/health/ready").status_code == 200
+
+
+def test_rate_limit_by_key(serve: Serve) -> None:
+    client = serve(FakeRuntime(), rate_limit="2/minute", api_keys="a,b")
+    assert [status(client, **{"X-API-Key": key}) for key in "aabab"] == [200, 200, 200, 429, 200]
+    assert status(client, **{"X-API-Key": "unknown"}) == 401
+
+
+@pytest.mark.parametrize("value", ["often", "3", "3/fortnight"])
+def test_rate_limits_that_are_none(value: str) -> None:
+    with pytest.raises(ValidationError):
+        Settings(rate_limit=value)
+
+
+def test_origins_of_other_pages(serve: Serve) -> None:
+    client = serve(FakeRuntime(), cors_origins="https://a.example,https://b.example")
+    asked = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
+    allowed = client.options(DETECT, headers={**asked, "Access-Control-Request-Headers": "authorization"})
+    assert allowed.headers["Access-Control-Allow-Origin"] == "https://a.example"
+    assert client.options(DETECT, headers={**asked, "Origin": "https://evil.example"}).status_code == 400
+    answer = client.get("/v1/models", headers={"Origin": "https://b.example"})
+    assert answer.headers["Access-Control-Allow-Origin"] == "https://b.example"
+    assert "Access-Control-Allow-Origin" not in serve(FakeRuntime()).get("/v1/models", headers=asked).headers
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/health/ready", "/absent", "/metrics"])
+def test_browsers_are_kept_careful(client: TestClient, path: str) -> None:
+    headers = client.get(path).headers
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert "server" not in headers
