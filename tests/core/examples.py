@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from resnest_core.detections import Detections
+from resnest_core.runtimes.fake import FAKE_CARD
 
 DATA = Path(__file__).parents[1] / "data"
 MASK_SIZE = 28
+CARD = FAKE_CARD.model_copy(update={"category_ids": (1, 13, 90)})
 
 seeds = st.integers(0, 2**32 - 1)
 

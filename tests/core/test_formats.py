@@ -9,17 +9,15 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from resnest_core.errors import ParameterError, RemoteError
-from resnest_core.formats import FORMATS, coco, from_native, native
+from resnest_core.formats import FORMATS, TIMED, coco, from_native, native
 from resnest_core.masks import MASK_FORMS, paste
-from resnest_core.runtimes.fake import FAKE_CARD
-from tests.core.examples import MASK_SIZE, random_detections, seeds
-
-CARD = FAKE_CARD.model_copy(update={"category_ids": (1, 13, 90)})
+from tests.core.examples import CARD, MASK_SIZE, random_detections, seeds
 
 counts = st.integers(0, 5)
 forms = st.sampled_from([*MASK_FORMS, "none"])
 
 
+@settings(deadline=None)
 @given(seeds, counts, forms)
 def test_native_says_everything_in_plain_json(seed: int, count: int, masks: str) -> None:
     detections = random_detections(seed, count=count)
@@ -37,6 +35,7 @@ def test_native_says_everything_in_plain_json(seed: int, count: int, masks: str)
         assert 0 <= x1 <= x2 <= width and 0 <= y1 <= y2 <= height
 
 
+@settings(deadline=None)
 @given(seeds, st.sampled_from(sorted(MASK_FORMS)))
 def test_native_masks_are_of_the_form_asked_for(seed: int, masks: str) -> None:
     detections = random_detections(seed, count=2)
@@ -47,6 +46,7 @@ def test_native_masks_are_of_the_form_asked_for(seed: int, masks: str) -> None:
         assert row["mask"] == MASK_FORMS[masks](mask, box, detections.image_size_hw)
 
 
+@settings(deadline=None)
 @given(seeds, counts, st.booleans())
 def test_native_goes_there_and_back(seed: int, count: int, masks: bool) -> None:
     detections = random_detections(seed, count=count, masks=masks)
@@ -94,7 +94,7 @@ def test_what_is_no_native_answer_is_refused(answer: Any) -> None:
         from_native(answer, MASK_SIZE)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(seeds, counts, forms)
 def test_coco_loads_as_results(seed: int, count: int, masks: str) -> None:
     detections = random_detections(seed, count=count)
@@ -133,9 +133,31 @@ def test_coco_image_id_is_0_unless_given() -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_detections_without_masks_have_none_in_any_form(name: str) -> None:
-    answer = FORMATS[name](random_detections(0, masks=False), CARD, masks="rle")
-    for row in answer["detections"] if isinstance(answer, dict) else answer:
-        assert not {"mask", "segmentation"} & set(row)
+    answer = json.dumps(FORMATS[name](random_detections(0, masks=False), CARD, masks="rle"))
+    assert CARD.classes[0] in answer or '"category_id"' in answer
+    assert not any(f'"{key}"' in answer for key in ("mask", "segmentation", "points", "segments"))
+
+
+@settings(deadline=None)
+@given(seeds, st.sampled_from(sorted(FORMATS)), forms)
+def test_an_answer_is_plain_json_and_changes_nothing(seed: int, name: str, masks: str) -> None:
+    detections = random_detections(seed, count=3)
+    before = [array.copy() for array in (detections.boxes_xyxy, detections.scores, detections.labels)]
+    json.dumps(FORMATS[name](detections, CARD, masks=masks), allow_nan=False)
+    for array, old in zip((detections.boxes_xyxy, detections.scores, detections.labels), before, strict=True):
+        np.testing.assert_array_equal(array, old)
+
+
+def test_where_answers_say_how_long_they_took() -> None:
+    timings = {"decode": 2.0, "resize": 1.5, "queue": 3.0, "network": 90.25, "format": 0.75, "total": 98.5}
+    said = {name: FORMATS[name](random_detections(0), CARD) for name in TIMED}
+    for name, answer in said.items():
+        TIMED[name](answer, timings)
+    assert said.keys() == FORMATS.keys() - {"coco"}, "COCO's results have no place for it"
+    assert said["native"]["timings_ms"] == timings
+    assert said["roboflow"]["time"] == 0.0985
+    assert said["ultralytics"]["images"][0]["speed"] == {"preprocess": 3.5, "inference": 90.25, "postprocess": 0.75}
+    assert said["ultralytics"]["metadata"]["functionTimeCall"] == 0.0985
 
 
 @pytest.mark.parametrize("name", FORMATS)

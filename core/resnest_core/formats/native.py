@@ -47,6 +47,11 @@ def native(
     return {"model": card.name, "image": {"width": width, "height": height}, "detections": rows}
 
 
+def add_timings(answer: dict[str, Any], timings_ms: dict[str, float]) -> None:
+    """Say in the answer how many milliseconds its stages took."""
+    answer["timings_ms"] = timings_ms
+
+
 def from_native(answer: dict[str, Any], mask_size: int | None = None) -> Detections:
     """Return the detections of a native answer whose masks are `raw`.
 
