@@ -7,19 +7,20 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import track
 
-from resnest_client.http_detector import HttpDetector
+from resnest_client.concurrency import in_order
 from resnest_core.card import ModelCard
 from resnest_core.detections import Detections
-from resnest_core.detector import Detector, checked_threshold
+from resnest_core.detector import Detector, InProcessDetector, checked_threshold
 from resnest_core.drawing import DRAWING_THRESHOLD, draw, encode
 from resnest_core.errors import ImageError, ModelNotFoundError, ParameterError
 from resnest_core.formats import coco, native
@@ -27,9 +28,13 @@ from resnest_core.images import load_image
 from resnest_core.masks import MASK_FORMS, mask_form
 from resnest_core.repository import default_model, find_repository, installed_models, load_detector
 
+if TYPE_CHECKING:
+    from resnest_client import HttpDetector
+
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 NUMBERS = re.compile(r"\[\n([-+.\de,\s]*)\]")  # a list of numbers in indented JSON: for the eye, on one line
 SOME_FAILED = 2  # exit code where some images couldn't be used
+CONCURRENCY = 4  # requests to a gateway that are in flight at a time
 
 
 class AnswerFormat(str, Enum):
@@ -47,10 +52,16 @@ def register(app: typer.Typer) -> None:
 def detect(
     images: Annotated[list[Path], typer.Argument(help="Image files, and folders of them.")],
     model: Annotated[str | None, typer.Option(help="Name of the model; the default one if not given.")] = None,
-    runtime: Annotated[str, typer.Option(help="onnxruntime or openvino.")] = "onnxruntime",
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    runtime: Annotated[str | None, typer.Option(help="onnxruntime, if not given, or openvino.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, if not given, or cuda.")] = None,
     repository: Annotated[Path | None, typer.Option(help="The model repository.")] = None,
     url: Annotated[str | None, typer.Option(help="A gateway, such as http://localhost:8000, to ask instead.")] = None,
+    api_key: Annotated[
+        str | None, typer.Option(help="Of the gateway; better in the environment.", envvar="RESNEST_API_KEY")
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(help=f"Requests to the gateway in flight at a time; {CONCURRENCY} if not given.")
+    ] = None,
     score_threshold: Annotated[
         float | None, typer.Option(help="0…1; nothing at or below it is answered. Drawings: 0.3 if not given.")
     ] = None,
@@ -61,6 +72,7 @@ def detect(
     ] = None,
 ) -> None:
     """Detect objects in images: JSON, COCO results, or drawn images."""
+    _check_options(url, {"--runtime": runtime, "--device": device, "--repository": repository}, concurrency)
     files = list(_files(images))
     want_masks = mask_form(masks) is not None
     drawings = _drawings(files, output) if output and output.suffix != ".json" else {}
@@ -69,28 +81,30 @@ def detect(
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     answers: list[dict[str, Any]] = []
     failed = 0
-    with _detector(model, runtime, device, repository, url, console) as detector:
+    at_once = 1 if url is None else concurrency or CONCURRENCY
+    with (
+        _local(model, runtime, device, repository, console) if url is None else _remote(url, model, api_key, at_once)
+    ) as detector:
         if drawings and score_threshold is None:
             score_threshold = DRAWING_THRESHOLD
         checked_threshold(score_threshold, detector.card)
-        ids = _image_ids(files)
+        work = partial(_timed, detector, score_threshold, want_masks)
         progress = track(files, "Detecting", console=console, transient=True, disable=not console.is_terminal)
-        for image_id, file in zip(ids, progress, strict=True):
-            start = time.perf_counter()
-            try:
-                found = detector.detect(file, score_threshold=score_threshold, masks=want_masks)
-                if drawings:
-                    _draw(file, found, detector.card, drawings[file])
-            except ImageError as error:
-                failed += 1
-                console.print(f"{file}: {error}", markup=False)
-                continue
-            if answer_format is AnswerFormat.COCO:
-                answers += coco(found, detector.card, masks=masks, image_id=image_id)
-            else:
-                milliseconds = round((time.perf_counter() - start) * 1000, 1)
-                answer = {"file": str(file), **native(found, detector.card, masks=masks)}
-                answers.append({**answer, "timings_ms": {"total": milliseconds}})
+        with closing(in_order(work, files, at_once)) as results:
+            for image_id, file, result in zip(_image_ids(files), progress, results, strict=True):
+                try:
+                    found, milliseconds = result()
+                    if drawings:
+                        _draw(file, found, detector.card, drawings[file])
+                except ImageError as error:
+                    failed += 1
+                    console.print(f"{file}: {error}", markup=False)
+                    continue
+                if answer_format is AnswerFormat.COCO:
+                    answers += coco(found, detector.card, masks=masks, image_id=image_id)
+                else:
+                    answer = {"file": str(file), **native(found, detector.card, masks=masks)}
+                    answers.append({**answer, "timings_ms": {"total": milliseconds}})
     if not drawings:
         _write(answers, output)
     if output and console.is_terminal:
@@ -99,6 +113,28 @@ def detect(
         if len(files) > 1:
             console.print(f"{failed} of {len(files)} images couldn't be used.")
         raise typer.Exit(SOME_FAILED)
+
+
+def _check_options(url: str | None, local: dict[str, object], concurrency: int | None) -> None:
+    """Refuse options that would do nothing.
+
+    Raises:
+        ParameterError: there is one.
+    """
+    given = [name for name, value in local.items() if value is not None]
+    if url is not None and given:
+        raise ParameterError(f"{' and '.join(given)} can't be chosen with --url: the gateway has its own.")
+    if url is None and concurrency is not None:
+        raise ParameterError("--concurrency is for --url: in this process one image is detected after the other.")
+    if concurrency is not None and concurrency < 1:
+        raise ParameterError(f"--concurrency must be at least 1, not {concurrency}.")
+
+
+def _timed(detector: Detector, score_threshold: float | None, masks: bool, file: Path) -> tuple[Detections, float]:
+    """Return what is in a file, and the milliseconds it took."""
+    start = time.perf_counter()
+    found = detector.detect(file, score_threshold=score_threshold, masks=masks)
+    return found, round((time.perf_counter() - start) * 1000, 1)
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -170,14 +206,15 @@ def _save(data: bytes, path: Path) -> None:
         raise ParameterError(f"{path} can't be written ({error.strerror}): name another --output.") from error
 
 
-@contextmanager
-def _detector(
-    model: str | None, runtime: str, device: str, repository: Path | None, url: str | None, console: Console
-) -> Iterator[Detector]:
-    if url is not None:
-        with HttpDetector(url, model) as remote:
-            yield remote
-        return
+def _remote(url: str, model: str | None, api_key: str | None, concurrency: int) -> HttpDetector:
+    from resnest_client import HttpDetector
+
+    return HttpDetector(url, model, api_key=api_key, max_concurrency=concurrency)
+
+
+def _local(
+    model: str | None, runtime: str | None, device: str | None, repository: Path | None, console: Console
+) -> InProcessDetector:
     if model is None:
         where = find_repository(repository)
         names = installed_models(where)
@@ -186,5 +223,4 @@ def _detector(
         model = default_model(names)
         if len(names) > 1:
             console.print(f"Using {model}, the first of {', '.join(names)}; --model names another.")
-    with load_detector(model, runtime=runtime, device=device, repository=repository) as detector:
-        yield detector
+    return load_detector(model, runtime=runtime or "onnxruntime", device=device or "cpu", repository=repository)

@@ -2,63 +2,45 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from functools import partial
+from typing import TypeVar
 
-from pydantic import ValidationError
+import httpx
+from tenacity import Retrying
 
-from resnest_core.card import ModelCard
+from resnest_client.concurrency import in_order
+from resnest_client.exchange import MAX_CONCURRENCY, TIMEOUT, Exchange, Question
+from resnest_client.retries import RETRIES, policy
 from resnest_core.closing import Closing
 from resnest_core.detections import Detections
-from resnest_core.detector import checked_threshold
-from resnest_core.drawing import encode
-from resnest_core.errors import (
-    ImageTooLargeError,
-    MissingExtraError,
-    ModelNotFoundError,
-    NotAnImageError,
-    ParameterError,
-    RemoteError,
-    ResNeStError,
-    RuntimeUnavailableError,
-)
-from resnest_core.formats import from_native
-from resnest_core.images import Image, load_image, read_file, read_header
+from resnest_core.images import Image
 
-if TYPE_CHECKING:
-    import httpx
-
-TIMEOUT = 60.0  # seconds; a large model on a busy CPU takes its time
-
-# The gateway's problem types, as the errors that the same fault raises in the process.
-PROBLEMS: dict[str, type[ResNeStError]] = {
-    "not-an-image": NotAnImageError,
-    "unsupported-media-type": NotAnImageError,
-    "image-too-large": ImageTooLargeError,
-    "body-too-large": ImageTooLargeError,
-    "model-not-found": ModelNotFoundError,
-    "bad-parameter": ParameterError,
-    "unavailable": RuntimeUnavailableError,
-}
-UNAVAILABLE = (429, 502, 503, 504)  # whoever answers them, the gateway or a proxy before it: later may be better
+T = TypeVar("T")
 
 
 class HttpDetector(Closing):
     """Detects objects through the gateway at `url`; a context manager, for use from several threads.
 
+    Connections are kept and used again. Where one fails or breaks, and where the server answers 429, 502, 503 or 504,
+    the request is sent again, after a random time that grows, or what the server's `Retry-After` says and that.
+
     Args:
         url: such as `http://localhost:8000`.
         model: None: the server's default one.
-        timeout: seconds for one request.
+        api_key: None: that of the environment variable RESNEST_API_KEY, if there is one.
+        timeout: seconds without progress after which a request fails.
+        retries: how many times at most a request is sent again.
+        max_concurrency: requests that `detect_many` has in flight at a time.
         transport: httpx's, for tests.
 
     Raises:
-        ParameterError: the address isn't one of HTTP.
+        ParameterError: the address isn't one of HTTP, or another argument is outside what it may be.
         ModelNotFoundError: the server has no such model.
+        AccessError: the key is missing or unknown, or asks too often.
         RuntimeUnavailableError: the server can't be reached.
         RemoteError: what answers there isn't the gateway.
-        MissingExtraError: httpx isn't installed.
     """
 
     def __init__(
@@ -66,23 +48,18 @@ class HttpDetector(Closing):
         url: str,
         model: str | None = None,
         *,
+        api_key: str | None = None,
         timeout: float = TIMEOUT,
+        retries: int = RETRIES,
+        max_concurrency: int = MAX_CONCURRENCY,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
+        self._exchange = Exchange(url, api_key)
+        self._policy = policy(retries)
+        self._max_concurrency = max_concurrency
+        self._client = httpx.Client(**self._exchange.client_options(timeout, max_concurrency), transport=transport)
         try:
-            import httpx
-        except ImportError as error:
-            raise MissingExtraError("httpx", "client") from error
-        try:
-            address = httpx.URL(url)
-        except httpx.InvalidURL as error:
-            raise ParameterError(f"{url} is not an address: use one such as http://localhost:8000.") from error
-        if address.scheme not in ("http", "https") or not address.host:
-            raise ParameterError(f"{url} is not an address of HTTP: use one such as http://localhost:8000.")
-        self._client = httpx.Client(base_url=address, timeout=timeout, transport=transport)
-        self._connection_error = httpx.HTTPError
-        try:
-            self.card = self._fetch_card(model)
+            self.card = self._ask(self._exchange.card(model))
         except BaseException:
             self.close()
             raise
@@ -91,71 +68,32 @@ class HttpDetector(Closing):
         """See `resnest_core.detector.Detector.detect`; encoded images are sent as they are, pixels as PNG.
 
         Raises, besides what is said there:
+            AccessError: the key isn't known any more, or asks too often.
             RuntimeUnavailableError: the server can't be reached, or is full.
             RemoteError: the server's answer makes no sense.
         """
-        data = _encoded(image)
-        wanted = masks and self.card.has_masks
-        answer = self._request(
-            "POST",
-            f"{self._address(self.card.name)}/detect",
-            content=data,
-            headers={"Content-Type": f"image/{read_header(data).format.lower()}"},
-            params={
-                "score_threshold": checked_threshold(score_threshold, self.card),
-                "max_detections": self.card.max_detections,
-                "masks": "raw" if wanted else "none",
-                "format": "native",
-            },
-        )
-        return from_native(answer, self.card.mask_size if wanted else None)
+        return self._ask(self._exchange.detections(image, self.card, score_threshold, masks))
+
+    def detect_many(
+        self, images: Iterable[Image], *, score_threshold: float | None = None, masks: bool = True
+    ) -> Iterator[Detections]:
+        """Yield each image's detections, in order, with up to `max_concurrency` requests in flight.
+
+        Raises:
+            What `detect` raises, in the place of the first image that fails. Those after it aren't asked for any more.
+        """
+        detect = partial(self.detect, score_threshold=score_threshold, masks=masks)
+        with closing(in_order(detect, images, self._max_concurrency)) as results:
+            for result in results:
+                yield result()
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
-    def _fetch_card(self, model: str | None) -> ModelCard:
+    def _ask(self, question: Question[T]) -> T:
         try:
-            name = model if model is not None else self._request("GET", "/v1/models")["default"]
-            return ModelCard.model_validate(self._request("GET", self._address(name)))
-        except (KeyError, TypeError, ValidationError) as error:
-            raise self._not_ours() from error
-
-    def _address(self, model: str) -> str:
-        return f"/v1/models/{quote(model, safe='')}"
-
-    def _request(self, method: str, path: str, **arguments: Any) -> Any:
-        """Return the JSON of an answer, or raise what its problem stands for."""
-        try:
-            response = self._client.request(method, path, **arguments)
-        except self._connection_error as error:
-            reason = str(error) or type(error).__name__
-            raise RuntimeUnavailableError(f"{self._client.base_url} can't be reached: {reason}.") from error
-        if response.is_error:
-            raise _problem(response)
-        try:
-            return response.json()
-        except ValueError as error:
-            raise self._not_ours() from error
-
-    def _not_ours(self) -> RemoteError:
-        return RemoteError(f"{self._client.base_url} is not a gateway of this project: check the address.")
-
-
-def _encoded(image: Image) -> bytes:
-    if isinstance(image, bytes):
-        return image
-    if isinstance(image, str | Path):
-        return read_file(image)
-    return encode(load_image(image), "image/png")
-
-
-def _problem(response: httpx.Response) -> ResNeStError:
-    """Return the error that an answer stands for: the gateway's are problem+json (RFC 9457)."""
-    otherwise = RuntimeUnavailableError if response.status_code in UNAVAILABLE else RemoteError
-    try:
-        problem = response.json()
-        kind, detail = str(problem["type"]).rpartition("/")[2], str(problem["detail"])
-    except (ValueError, KeyError, TypeError):
-        return otherwise(f"{response.url} answered {response.status_code} {response.reason_phrase}: check the address.")
-    return PROBLEMS.get(kind, otherwise)(detail)
+            response = Retrying(**self._policy)(self._client.request, **question.arguments)
+        except httpx.HTTPError as error:
+            raise self._exchange.unreachable(error) from error
+        return question.read(response)

@@ -10,6 +10,7 @@
     │   └── InvalidModelError      the model file is damaged, or not one of ours
     ├── CheckpointError            the checkpoint doesn't fit the detector, or is damaged
     ├── DownloadError              the checkpoint couldn't be fetched whole
+    ├── AccessError                the key is missing or unknown, or asks too often
     ├── RuntimeUnavailableError    the runtime or server can't answer now; later it may
     ├── RemoteError                a server answered something this client can't use
     └── MissingExtraError          an optional package isn't installed
@@ -57,6 +58,10 @@ class CheckpointError(ResNeStError):
 
 class DownloadError(ResNeStError):
     """The checkpoint couldn't be fetched whole."""
+
+
+class AccessError(ResNeStError):
+    """The server lets this client have no answer: its key is missing or unknown, or asks too often."""
 
 
 class RuntimeUnavailableError(ResNeStError):

@@ -19,10 +19,12 @@ def problem(status: int, slug: str, detail: str = "Do it otherwise.") -> httpx.R
 
 
 class Gateway(httpx.MockTransport):
-    """Serves one model; `requests` records what came, `intercept` may answer a detection in its place."""
+    """Serves one model; `requests` records what came, `intercept` may answer a detection first, or return None."""
 
     def __init__(
-        self, runtime: FakeRuntime | None = None, intercept: Callable[[httpx.Request], httpx.Response] | None = None
+        self,
+        runtime: FakeRuntime | None = None,
+        intercept: Callable[[httpx.Request], httpx.Response | None] | None = None,
     ) -> None:
         super().__init__(self._answer)
         self.detector = InProcessDetector(runtime or FakeRuntime())
@@ -39,7 +41,8 @@ class Gateway(httpx.MockTransport):
             return httpx.Response(200, json=card.model_dump(mode="json"))
         if (request.method, request.url.path) != ("POST", f"{address}/detect"):
             return problem(404, "model-not-found", "There is no such model.")
-        return self._intercept(request) if self._intercept else self._detect(request)
+        answer = (self._intercept(request) if self._intercept else None) or self._detect(request)
+        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
 
     def _detect(self, request: httpx.Request) -> httpx.Response:
         masks = request.url.params["masks"]

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ import typer
 from pycocotools import mask as coco_mask
 from typer.testing import CliRunner, Result
 
+import resnest_client
 from resnest_client import HttpDetector, commands
 from resnest_core.card import ModelCard
-from resnest_core.errors import ModelNotFoundError, ParameterError, RuntimeUnavailableError
+from resnest_core.errors import AccessError, ModelNotFoundError, ParameterError, RuntimeUnavailableError
 from resnest_core.images import load_image
 from resnest_core.runtimes import RUNTIMES, FakeRuntime
 from tests.client.gateway import Gateway
+from tests.client.served import Serve
 
 ROOT = Path(__file__).parents[2]
 PHOTOGRAPHS = ROOT / "tests" / "data" / "demo" / "images"
@@ -244,6 +247,16 @@ def test_a_bad_image_among_good_ones(folder: Path, tmp_path: Path, output: str |
         ([PHOTOGRAPHS, "--output", Path(__file__) / "x.json"], ParameterError, "can't be made"),
         ([PHOTOGRAPHS, "--url", "grpc://localhost"], ParameterError, "is not an address of HTTP"),
         ([PHOTOGRAPHS, "--url", "http://127.0.0.1:9"], RuntimeUnavailableError, "can't be reached"),
+        ([PHOTOGRAPHS, "--url", "http://x", "--api-key", "a b"], ParameterError, "printable ASCII"),
+        ([PHOTOGRAPHS, "--url", "http://x", "--runtime", "openvino"], ParameterError, "--runtime can't be chosen with"),
+        ([PHOTOGRAPHS, "--url", "http://x", "--device", "cpu"], ParameterError, "--device can't be chosen with --url"),
+        (
+            [PHOTOGRAPHS, "--url", "http://x", "--device", "cpu", "--repository", "y"],
+            ParameterError,
+            "--device and --repository can't be chosen with --url: the gateway has its own.",
+        ),
+        ([PHOTOGRAPHS, "--concurrency", "2"], ParameterError, "--concurrency is for --url"),
+        ([PHOTOGRAPHS, "--url", "http://x", "--concurrency", "0"], ParameterError, "--concurrency must be at least 1"),
     ],
 )
 def test_what_can_not_be_done(arguments: list[str | Path], error: type[Exception], sentence: str) -> None:
@@ -255,7 +268,7 @@ def test_what_can_not_be_done(arguments: list[str | Path], error: type[Exception
 
 def test_over_http_as_in_the_process(repository: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gateway = Gateway()
-    monkeypatch.setattr(commands, "HttpDetector", partial(HttpDetector, transport=gateway))
+    monkeypatch.setattr(resnest_client, "HttpDetector", partial(HttpDetector, transport=gateway))
     (folder / "broken.png").write_bytes((folder / "000000000042.png").read_bytes()[:60])
     for arguments in ([], ["--format", "coco"], ["--masks", "polygons"], ["--score-threshold", "0.6"]):
         remote = detect(folder, "--url", "http://gateway", *arguments)
@@ -263,6 +276,42 @@ def test_over_http_as_in_the_process(repository: Path, folder: Path, monkeypatch
         assert remote.exit_code == local.exit_code == 2
         assert remote.stderr == local.stderr
         assert without_times(json.loads(remote.stdout)) == without_times(json.loads(local.stdout))
+
+
+@pytest.mark.usefixtures("repository")
+@pytest.mark.parametrize("concurrency", [None, 1, 3])
+def test_requests_in_flight(serve: Serve, tmp_path: Path, concurrency: int | None) -> None:
+    """`$RESNEST_REPOSITORY` is set here: it isn't an option given."""
+    runtime = FakeRuntime(before_run=lambda _: time.sleep(0.02))
+    served = serve(runtime)
+    files = [tmp_path / f"{number:02}.png" for number in range(12)]
+    for number, file in enumerate(files):
+        cv2.imwrite(str(file), np.full((20 + number, 30, 3), 9, np.uint8))
+    options = [] if concurrency is None else ["--concurrency", str(concurrency)]
+    rows = answers(detect(*files, "--url", served.url, *options))
+    assert [row["file"] for row in rows] == list(map(str, files))
+    assert [row["image"]["height"] for row in rows] == list(range(20, 32))
+    assert all(row["timings_ms"]["total"] >= 20 for row in rows)
+    assert served.most == (concurrency or 4)
+
+
+@pytest.mark.parametrize("place", ["option", "environment"])
+def test_a_key_for_the_gateway(serve: Serve, folder: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = serve(FakeRuntime(), api_keys=("the-key",))
+    refused = detect(folder, "--url", served.url)
+    assert isinstance(refused.exception, AccessError)
+    assert str(refused.exception).startswith("This gateway needs a key")
+    if place == "environment":
+        monkeypatch.setenv("RESNEST_API_KEY", "the-key")
+    found = detect(folder, "--url", served.url, *(["--api-key", "the-key"] if place == "option" else []))
+    assert len(answers(found)) == 3
+    assert "the-key" not in detect("--help").output
+
+
+def test_drawings_of_a_gateway(serve: Serve, folder: Path, tmp_path: Path) -> None:
+    result = detect(folder, "--url", serve(FakeRuntime()).url, "--output", tmp_path / "drawings")
+    assert (result.exit_code, result.output) == (0, "")
+    assert len(list((tmp_path / "drawings").iterdir())) == 3
 
 
 def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

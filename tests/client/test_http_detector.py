@@ -1,25 +1,27 @@
-"""The detector over HTTP answers what the one in the process answers, and raises what it raises."""
+"""The detectors over HTTP answer what the one in the process answers, and raise what it raises."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
+import resnest_client
 from resnest_client import HttpDetector
-from resnest_core.detections import Detections
+from resnest_client.exchange import PROBLEMS
 from resnest_core.detector import Detector, InProcessDetector
 from resnest_core.drawing import encode
 from resnest_core.errors import (
+    AccessError,
     ImageTooLargeError,
-    MissingExtraError,
     ModelNotFoundError,
     NotAnImageError,
     ParameterError,
@@ -29,26 +31,12 @@ from resnest_core.errors import (
 )
 from resnest_core.runtimes import FakeRuntime
 from resnest_core.runtimes.fake import FAKE_CARD
+from resnest_server import problems
 from tests.client.gateway import Gateway, problem
-
-URL = "http://gateway"
-
-
-def pixels(height: int = 40, width: int = 60) -> NDArray[np.uint8]:
-    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+from tests.client.kinds import URL, Ask, assert_same, both, pixels
 
 
-def assert_same(found: Detections, expected: Detections) -> None:
-    np.testing.assert_allclose(found.boxes_xyxy, expected.boxes_xyxy, atol=1e-3)
-    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-6)
-    np.testing.assert_array_equal(found.labels, expected.labels)
-    assert found.image_size_hw == expected.image_size_hw
-    assert (found.masks is None) == (expected.masks is None)
-    if found.masks is not None and expected.masks is not None:
-        assert found.masks.dtype == np.float16
-        np.testing.assert_array_equal(found.masks, expected.masks)
-
-
+@both
 @settings(max_examples=25, deadline=None)
 @given(
     count=st.integers(0, 12),
@@ -58,17 +46,21 @@ def assert_same(found: Detections, expected: Detections) -> None:
     size_hw=st.tuples(st.integers(1, 80), st.integers(1, 80)),
 )
 def test_as_in_the_process(
-    count: int, has_masks: bool, want_masks: bool, threshold: float | None, size_hw: tuple[int, int]
+    ask: Ask, count: int, has_masks: bool, want_masks: bool, threshold: float | None, size_hw: tuple[int, int]
 ) -> None:
     card = FAKE_CARD if has_masks else FAKE_CARD.model_copy(update={"mask_size": None})
     runtime = FakeRuntime(card, count=count)
     local: Detector = InProcessDetector(runtime)
     image = pixels(*size_hw)
-    with HttpDetector(URL, transport=Gateway(runtime)) as remote:
-        over_http: Detector = remote
-        assert over_http.card == card
-        found = over_http.detect(image, score_threshold=threshold, masks=want_masks)
+    found_card, (found,) = ask([image], transport=Gateway(runtime), score_threshold=threshold, masks=want_masks)
+    assert found_card == card
     assert_same(found, local.detect(image, score_threshold=threshold, masks=want_masks))
+
+
+def test_it_is_a_detector() -> None:
+    with HttpDetector(URL, transport=Gateway()) as remote:
+        detector: Detector = remote
+        assert detector.card == FAKE_CARD
 
 
 @pytest.mark.parametrize("media_type", ["image/png", "image/jpeg"])
@@ -133,6 +125,7 @@ def test_no_such_model(name: str) -> None:
     assert not gateway.requests[0].url.query
 
 
+@both
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
@@ -143,67 +136,93 @@ def test_no_such_model(name: str) -> None:
         (problem(404, "model-not-found"), ModelNotFoundError),
         (problem(422, "bad-parameter"), ParameterError),
         (problem(503, "unavailable"), RuntimeUnavailableError),
-        (problem(429, "of-tomorrow"), RuntimeUnavailableError),
-        (problem(401, "of-tomorrow"), RemoteError),
+        (problem(408, "slow-body"), RuntimeUnavailableError),
+        (problem(401, "unauthorized"), AccessError),
+        (problem(429, "rate-limited"), AccessError),
+        (problem(500, "internal"), RemoteError),
+        (problem(429, "of-tomorrow"), AccessError),
+        (problem(401, "of-tomorrow"), AccessError),
+        (problem(503, "of-tomorrow"), RuntimeUnavailableError),
+        (problem(418, "of-tomorrow"), RemoteError),
     ],
 )
-def test_problems_become_the_errors_of_the_process(answer: httpx.Response, error: type[ResNeStError]) -> None:
-    with HttpDetector(URL, transport=Gateway(intercept=lambda _: answer)) as detector:
-        with pytest.raises(ResNeStError, match=r"^Do it otherwise\.$") as caught:
-            detector.detect(pixels())
-        assert type(caught.value) is error
+def test_problems_become_the_errors_of_the_process(ask: Ask, answer: httpx.Response, error: type[ResNeStError]) -> None:
+    with pytest.raises(ResNeStError, match=r"^Do it otherwise\.$") as caught:
+        ask([pixels()], transport=Gateway(intercept=lambda _: answer), retries=0)
+    assert type(caught.value) is error
 
 
+def test_every_problem_of_the_gateway_is_known() -> None:
+    known = {slug for _, slug in problems.PROBLEMS.values()}
+    assert PROBLEMS.keys() == known
+
+
+@both
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
         (httpx.Response(500, text="oh"), RemoteError),
         (httpx.Response(502, text="<html>"), RuntimeUnavailableError),
         (httpx.Response(503, json=[]), RuntimeUnavailableError),
+        (httpx.Response(403, text="<html>"), AccessError),
         (httpx.Response(404, json={"detail": "Not Found"}), RemoteError),
+        (httpx.Response(301, headers={"Location": "/elsewhere"}), RemoteError),
         (httpx.Response(200, text="hello"), RemoteError),
         (httpx.Response(200, json={"detections": 3}), RemoteError),
         (httpx.Response(200, json=[]), RemoteError),
     ],
 )
-def test_answers_of_something_else(answer: httpx.Response, error: type[ResNeStError]) -> None:
-    with (
-        HttpDetector(URL, transport=Gateway(intercept=lambda _: answer)) as detector,
-        pytest.raises(error),
-    ):
-        detector.detect(pixels())
+def test_answers_of_something_else(ask: Ask, answer: httpx.Response, error: type[ResNeStError]) -> None:
+    with pytest.raises(error):
+        ask([pixels()], transport=Gateway(intercept=lambda _: answer), retries=0)
 
 
+@both
 @pytest.mark.parametrize(
     "content", [b"hello", b"[]", b"{}", b"3", b"null", b'{"default": "fake"}', b'{"default": null, "models": []}']
 )
-def test_something_else_at_the_address(content: bytes) -> None:
+def test_something_else_at_the_address(ask: Ask, content: bytes) -> None:
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=content))
     with pytest.raises(RemoteError, match="not a gateway of this project: check the address"):
-        HttpDetector(URL, transport=transport)
+        ask([], transport=transport)
 
 
+@both
 @pytest.mark.parametrize("failure", [httpx.ConnectError, httpx.ReadTimeout, httpx.RemoteProtocolError])
-def test_lost_connections(failure: type[httpx.TransportError]) -> None:
+def test_lost_connections(ask: Ask, failure: type[httpx.TransportError]) -> None:
     def fail(_: httpx.Request) -> httpx.Response:
         raise failure("")
 
-    with (
-        HttpDetector(URL, transport=Gateway(intercept=fail)) as detector,
-        pytest.raises(RuntimeUnavailableError, match=f"gateway can't be reached: {failure.__name__}"),
-    ):
-        detector.detect(pixels())
+    with pytest.raises(RuntimeUnavailableError, match=f"gateway can't be reached: {failure.__name__}"):
+        ask([pixels()], transport=Gateway(intercept=fail), retries=0)
 
 
-def test_nobody_listens() -> None:
+@both
+def test_nobody_listens(ask: Ask) -> None:
     with pytest.raises(RuntimeUnavailableError, match="can't be reached"):
-        HttpDetector("http://127.0.0.1:9")
+        ask([], "http://127.0.0.1:9", retries=0)
 
 
+@both
 @pytest.mark.parametrize("url", ["localhost:8000", "grpc://localhost:8001", "http://", "", "http://host:port"])
-def test_addresses_that_are_none(url: str) -> None:
+def test_addresses_that_are_none(ask: Ask, url: str) -> None:
     with pytest.raises(ParameterError, match="is not an address"):
-        HttpDetector(url)
+        ask([], url)
+
+
+@both
+@pytest.mark.parametrize("option", [{"retries": -1}, {"timeout": 0}, {"timeout": float("nan")}, {"max_concurrency": 0}])
+def test_options_outside_what_they_may_be(ask: Ask, option: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError, match=f"{next(iter(option))} must be"):
+        ask([], transport=Gateway(), **option)
+
+
+@both
+def test_a_password_in_the_address_is_not_told(ask: Ask) -> None:
+    for answer in (httpx.Response(500, text="oh"), httpx.Response(200, text="hello"), problem(418, "teapot", "No.")):
+        with pytest.raises(RemoteError) as caught:
+            ask([pixels()], "http://me:secret@gateway", transport=Gateway(intercept=lambda _: answer))  # noqa: B023
+        assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -226,10 +245,20 @@ def test_no_images(image: object, error: type[ResNeStError]) -> None:
     assert all(request.method == "GET" for request in gateway.requests), "nothing was sent"
 
 
-def test_without_httpx(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "httpx", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'resnest-serving\[client\]'"):
-        HttpDetector(URL)
+@pytest.mark.parametrize("package", ["httpx", "tenacity"])
+def test_without_its_packages(package: str) -> None:
+    script = (
+        f"import sys\nsys.modules[{package!r}] = None\nimport resnest_client.commands\n"
+        "from resnest_core.errors import MissingExtraError\n"
+        "try:\n    from resnest_client import HttpDetector\nexcept MissingExtraError as error:\n    print(error)"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout == f"{package} is not installed: run pip install 'resnest-serving[client]'.\n"
+
+
+def test_the_package_has_no_other_names() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'GrpcDetector'"):
+        resnest_client.GrpcDetector  # noqa: B018
 
 
 @pytest.mark.parametrize(

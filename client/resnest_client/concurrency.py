@@ -1,0 +1,63 @@
+"""Work on many things at once whose results come in the things' order, without taking many more than are at work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+AHEAD = 2  # items taken for each one at work, so that a slow one doesn't leave the others idle
+
+
+def in_order(work: Callable[[T], R], items: Iterable[T], limit: int) -> Generator[Callable[[], R], None, None]:
+    """Yield for each item a function that waits for its result, and returns or raises it; `limit` threads work.
+
+    With a limit of 1 there are no threads: the function does the work.
+    """
+    if limit == 1:
+        yield from (partial(work, item) for item in items)
+        return
+    window: deque[Future[R]] = deque()
+    pool = ThreadPoolExecutor(limit)
+    try:
+        for item in items:
+            window.append(pool.submit(work, item))
+            if len(window) == AHEAD * limit:
+                yield window.popleft().result
+        while window:
+            yield window.popleft().result
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+async def in_order_async(
+    work: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], limit: int
+) -> AsyncGenerator[R, None]:
+    """Yield each item's result; `work` holds itself to `limit` at a time. What is left at the end is cancelled."""
+    window: deque[asyncio.Future[R]] = deque()
+    try:
+        async for item in _each(items):
+            window.append(asyncio.ensure_future(work(item)))
+            if len(window) == AHEAD * limit:
+                yield await window.popleft()
+        while window:
+            yield await window.popleft()
+    finally:
+        for future in window:
+            future.cancel()
+        await asyncio.gather(*window, return_exceptions=True)
+
+
+async def _each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item

@@ -1,0 +1,78 @@
+"""When to ask again: only where that is safe, and never sooner than the server says.
+
+A detection changes nothing on the server, so a request whose connection failed or broke may be sent again (RFC 9110,
+9.2.2), and so may one that the server refused for the moment. A time-out isn't: the server may still be at work on it.
+"""
+
+from __future__ import annotations
+
+import time
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+from tenacity import RetryCallState, stop_after_attempt, wait_random_exponential
+
+from resnest_core.errors import ParameterError
+
+RETRIES = 2
+BROKEN = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.ReadError,
+    httpx.WriteError,
+    httpx.RemoteProtocolError,
+)
+LATER = (429, 502, 503, 504)
+LONGEST = 30.0  # seconds of Retry-After that are waited for; who is told to wait longer gets the error at once
+
+backoff = wait_random_exponential(multiplier=0.5, max=8)  # seconds: up to 0.5, 1, 2 …
+
+
+def policy(retries: int) -> dict[str, Any]:
+    """Return the arguments of `tenacity.Retrying` and of `tenacity.AsyncRetrying`, which give the last response.
+
+    Raises:
+        ParameterError: there are less than 0 retries.
+    """
+    if retries < 0:
+        raise ParameterError(f"retries must be at least 0, not {retries}.")
+    return {
+        "stop": stop_after_attempt(1 + retries),
+        "retry": is_worth_it,
+        "wait": seconds_to_wait,
+        "retry_error_callback": _last,
+    }
+
+
+def is_worth_it(state: RetryCallState) -> bool:
+    """Tell whether the attempt may be made again."""
+    assert state.outcome is not None
+    if state.outcome.failed:
+        return isinstance(state.outcome.exception(), BROKEN)
+    response: httpx.Response = state.outcome.result()
+    return response.status_code in LATER and (retry_after(response) or 0) <= LONGEST
+
+
+def seconds_to_wait(state: RetryCallState) -> float:
+    """Return what the server asks for, and a random time on top, so that clients don't come back all at once."""
+    assert state.outcome is not None
+    asked = None if state.outcome.failed else retry_after(state.outcome.result())
+    return (asked or 0) + backoff(state)
+
+
+def retry_after(response: httpx.Response) -> float | None:
+    """Return the seconds of a Retry-After header, of either form; None without one that makes sense."""
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isdecimal():
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _last(state: RetryCallState) -> Any:
+    """Return what the last attempt returned, or raise what it raised."""
+    assert state.outcome is not None
+    return state.outcome.result()
