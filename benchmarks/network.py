@@ -81,7 +81,7 @@ def report(arguments: argparse.Namespace, path: Path) -> None:
         peak = f"{peaks[name]:.2f}" if name in peaks else ""
         table.add_row(name, *(f"{value:.2f}" for value in row), peak)
     console = Console()
-    console.width = max(console.width, 100)
+    console.width = max(console.width, 120)
     console.print(table)
 
 

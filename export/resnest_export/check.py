@@ -103,17 +103,18 @@ def check(path: Path, network: DeployedDetector, card: ModelCard) -> Iterator[st
     Raises:
         InvalidModelError: the file doesn't answer what the network answers.
     """
+    # Of a photograph, its mirror image, and it upside down, nothing being found in the last: no score is above 1.
+    thresholds = (0.0, 0.0, 1.0)
     pixels = load_image(PHOTOGRAPH)
     with InProcessDetector(OnnxRuntime.load(path)) as detector:
         for divisor in (1, 2):
             long, short = card.test_scale
             scaled = card.model_copy(update={"test_scale": (long // divisor, short // divisor)})
-            # A photograph, its mirror image, and one with nothing to see.
-            images = [prepare(p, scaled) for p in (pixels, pixels[:, ::-1], np.zeros_like(pixels))]
+            images = [prepare(p, scaled) for p in (pixels, pixels[:, ::-1], pixels[::-1])]
             height, width = images[0].pixels.shape[:2]
-            reference = _run(network, images, card)
-            batch = _infer(detector, images)
-            singles = [_infer(detector, [image])[0] for image in images]
+            reference = _run(network, images, thresholds, card)
+            batch = detector.infer(images, thresholds, [True] * len(images))
+            singles = [detector.infer([i], [t], [True])[0] for i, t in zip(images, thresholds, strict=True)]
             for kind, answers in (("alone", singles), ("in a batch of 3", batch)):
                 figures = worst(agreement(a, b, card) for a, b in zip(reference, answers, strict=True))
                 if figures.found < FOUND or figures.extra > EXTRA or figures.mask_difference > MASK:
@@ -129,14 +130,12 @@ def check(path: Path, network: DeployedDetector, card: ModelCard) -> Iterator[st
             yield f"{width}×{height} in a batch of 3, against alone: {figures}"
 
 
-def _infer(detector: InProcessDetector, images: Sequence[PreparedImage]) -> list[Detections]:
-    return detector.infer(images, [0.0] * len(images), [True] * len(images))
-
-
-def _run(network: DeployedDetector, images: Sequence[PreparedImage], card: ModelCard) -> list[Detections]:
+def _run(
+    network: DeployedDetector, images: Sequence[PreparedImage], thresholds: Sequence[float], card: ModelCard
+) -> list[Detections]:
     """Run the PyTorch network."""
     inputs = [torch.from_numpy(array) for array in stack(images).values()]
     with torch.inference_mode():
-        outputs = network(*inputs, torch.zeros(len(images), 1))
+        outputs = network(*inputs, torch.tensor(thresholds)[:, None])
     named = dict(zip(tensors.output_names(card.has_masks), (t.numpy() for t in outputs), strict=True))
     return [unpack(named, row, image.original_size_hw, True) for row, image in enumerate(images)]

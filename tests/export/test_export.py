@@ -111,7 +111,10 @@ def test_a_fine_tuned_checkpoint(fine_tuned: tuple[Path, str]) -> None:
     card = read_card(network_path(repository, "demo"))
     assert (card.classes, card.category_ids, card.checkpoint) == (NAMES, (1, 2, 3, 4), "mine.pth")
     photograph = DEMO / "images" / "000000000073.jpg"
-    with load_detector("demo", repository=repository) as detector, load_detector("demo") as whole:
+    with (
+        load_detector("demo", repository=repository) as detector,
+        load_detector("demo", repository=REPOSITORY) as whole,
+    ):
         found, expected = detector.detect(photograph, score_threshold=0.8), whole.detect(photograph)
     assert found.labels[0] == 3  # a motorcycle, as the demo's fourth class is
     assert np.abs(found.boxes_xyxy[0] - expected.boxes_xyxy[0]).max() < 0.01

@@ -99,6 +99,26 @@ def test_stops_at_the_maximum(nms) -> None:  # type: ignore[no-untyped-def]
     assert num.tolist() == [[4]]
 
 
+@implementations
+def test_far_groups_are_decided_at_float32s_steps(nms) -> None:  # type: ignore[no-untyped-def]
+    """As mmcv decides: group 79 of an image 1333 wide lies 79·1334 away, where float32 has steps of 1/128."""
+    low, high = [0.0, 0, 8, 1.0045], [0.0, 0, 8, 2.0115]  # IoU 0.4994; at steps of 1/128 1.0078 ÷ 2.0078 = 0.502
+    boxes = torch.tensor([[low, high, low, high, [1300.0, 0, 1333, 10]]])
+    groups = torch.tensor([[0, 0, 79, 79, 1]], dtype=torch.int32)
+    scores = torch.tensor([[0.9, 0.8, 0.7, 0.6, 0.5]])
+    assert nms(boxes, scores, groups, 0.5, 5)[0].tolist() == [[0, 1, 2, 4, -1]]
+    # What is no box doesn't widen the image: 79 · 9 away the steps are fine.
+    scores[0, 4] = -INF
+    assert nms(boxes, scores, groups, 0.5, 5)[0].tolist() == [[0, 1, 2, 3, -1]]
+
+
+@implementations
+def test_groups_are_apart_left_of_zero_too(nms) -> None:  # type: ignore[no-untyped-def]
+    boxes = torch.tensor([[[-30.0, -30, -10, -10], [-9, -9, 1, 1]]])
+    groups = torch.tensor([[1, 0]], dtype=torch.int32)
+    assert nms(boxes, torch.tensor([[0.9, 0.8]]), groups, 0.0, 2)[0].tolist() == [[0, 1]]
+
+
 @st.composite
 def problems(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor, float, int]:
     """Boxes with whole-number corners, so that no implementation rounds; scores with ties and gaps."""

@@ -11,6 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 from resnest_export.models import boxes
 from resnest_export.models.fpn import STRIDES
 from resnest_export.ops import batched_nms
+from resnest_export.ops.nms import apart
 
 RATIOS = (0.5, 1.0, 2.0)
 PER_LEVEL = 1000  # candidates of a level before NMS, and of all levels together after it
@@ -42,8 +43,11 @@ class RPN(nn.Module):
         ]  # 5 × ((B, N, 4), (B, N))
         candidates = torch.stack([level[0] for level in levels], dim=1)  # (B, 5, N, 4)
         scores = torch.stack([level[1] for level in levels], dim=1)  # (B, 5, N)
+        level = torch.arange(scores.shape[1], dtype=torch.int32, device=scores.device)[:, None].expand_as(scores)
+        # Levels too lie apart in mmdetection, with float32's steps there.
+        moved = apart(candidates.flatten(1, 2), scores.flatten(1), level.flatten(1))
         keep, _ = batched_nms(
-            candidates.flatten(0, 1),
+            moved.view_as(candidates).flatten(0, 1),  # a level is an image of its own here
             scores.flatten(0, 1),
             torch.zeros_like(scores.flatten(0, 1), dtype=torch.int32),
             iou_threshold=IOU_THRESHOLD,

@@ -71,9 +71,11 @@ def MultiLevelRoIAlign(
 
 @script(resnest, default_opset=op)
 def BatchedNMS(boxes: FLOAT[...], scores: FLOAT[...], groups: INT32[...], iou_threshold: float, max_output: int):
-    # Groups are moved apart, as mmcv does, so that boxes of two groups never overlap.
+    # Groups are moved apart by float32 steps, as `resnest_export.ops.nms.apart` does.
     corners = op.Constant(value_ints=[1, 2])
-    extent = op.ReduceMax(boxes, corners) - op.ReduceMin(boxes, corners) + 1.0
+    is_box = op.Unsqueeze(scores > -3.0e38, op.Constant(value_ints=[2]))
+    known = op.Where(is_box, boxes, 0.0)
+    extent = op.ReduceMax(known, corners) - op.Min(op.ReduceMin(known, corners), 0.0) + 1.0
     shift = op.Unsqueeze(op.Cast(groups, to=1), op.Constant(value_ints=[2])) * extent
     limit = op.Constant(value_int=max_output)
     kept = op.NonMaxSuppression(

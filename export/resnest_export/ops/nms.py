@@ -16,7 +16,8 @@ def batched_nms(
     Args:
         boxes_xyxy: float (B, M, 4).
         scores: float (B, M); −inf is no box.
-        groups: int32 (B, M), such as classes; boxes of different groups don't suppress each other.
+        groups: int32 (B, M), such as classes; boxes of different groups don't suppress each other. They are moved
+            apart first, see `apart`.
         iou_threshold: a box is suppressed by an intersection over union above it, not at it.
         max_output: K, boxes kept per image.
 
@@ -37,25 +38,31 @@ def batched_nms(
         return indices, num
     indices = torch.full((len(scores), max_output), -1, dtype=torch.int32)
     num = torch.zeros(len(scores), 1, dtype=torch.int32)
-    for image, arrays in enumerate(zip(boxes_xyxy, scores, groups, strict=True)):
-        one_boxes, one_scores, one_groups = (array.numpy() for array in arrays)
-        keep = _nms(one_boxes, one_scores, one_groups, iou_threshold, max_output)
+    for image, (moved, its_scores) in enumerate(zip(apart(boxes_xyxy, scores, groups), scores, strict=True)):
+        keep = _nms(moved.numpy(), its_scores.numpy(), iou_threshold, max_output)
         indices[image, : len(keep)] = torch.from_numpy(keep).int()
         num[image] = len(keep)
     return indices, num
 
 
+def apart(boxes_xyxy: Tensor, scores: Tensor, groups: Tensor) -> Tensor:
+    """Move the boxes (B, M, 4) of each group so far that boxes of different groups don't overlap, as mmcv does.
+
+    That far out float32 has coarser steps (0.008 px at the last class of a large image), which turns decisions at the
+    threshold: a detector gives mmdetection's answers only if it takes the same steps.
+    """
+    known = boxes_xyxy.masked_fill(scores[..., None] == -torch.inf, 0)
+    extent = known.amax((1, 2), keepdim=True) - known.amin((1, 2), keepdim=True).clamp(max=0) + 1
+    return boxes_xyxy + groups[..., None] * extent
+
+
 def _nms(
-    boxes: NDArray[np.float32],
-    scores: NDArray[np.float32],
-    groups: NDArray[np.int32],
-    iou_threshold: float,
-    max_output: int,
+    boxes: NDArray[np.float32], scores: NDArray[np.float32], iou_threshold: float, max_output: int
 ) -> NDArray[np.int64]:
     """Return the indices that one image keeps: each kept box suppresses the rest in one sweep over arrays."""
     order = np.argsort(-scores, kind="stable")
     order = order[: np.isfinite(scores).sum()]
-    boxes, groups = boxes[order], groups[order]
+    boxes = boxes[order]
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     alive = np.ones(len(order), bool)
     keep: list[int] = []
@@ -68,8 +75,8 @@ def _nms(
         rest = slice(i + 1, None)
         overlap = np.minimum(boxes[rest, 2:], boxes[i, 2:]) - np.maximum(boxes[rest, :2], boxes[i, :2])
         intersection = overlap.clip(min=0).prod(1)
-        above = intersection > np.float32(iou_threshold) * (areas[rest] + areas[i] - intersection)
-        alive[rest] &= ~(above & (groups[rest] == groups[i]))
+        with np.errstate(invalid="ignore"):  # two empty boxes: not a number, and not above
+            alive[rest] &= ~(intersection / (areas[rest] + areas[i] - intersection) > np.float32(iou_threshold))
     return order[keep]
 
 
@@ -79,6 +86,7 @@ def batched_nms_reference(
     """The same as `batched_nms`, one box at a time: for reading, and to compare the fast ones with."""
     indices = torch.full((len(scores), max_output), -1, dtype=torch.int32)
     num = torch.zeros(len(scores), 1, dtype=torch.int32)
+    boxes_xyxy = apart(boxes_xyxy, scores, groups)
     for image in range(len(scores)):
         keep: list[int] = []
         order = sorted(range(scores.shape[1]), key=lambda i: (-float(scores[image, i]), i))
@@ -86,7 +94,7 @@ def batched_nms_reference(
             if len(keep) == max_output or scores[image, i] == -torch.inf:
                 break
             rivals = [j for j in keep if groups[image, j] == groups[image, i]]
-            if all(iou(boxes_xyxy[image, i], boxes_xyxy[image, j]) <= iou_threshold for j in rivals):
+            if all(iou(boxes_xyxy[image, i], boxes_xyxy[image, j]) <= np.float32(iou_threshold) for j in rivals):
                 keep.append(i)
         indices[image, : len(keep)] = torch.tensor(keep, dtype=torch.int32)
         num[image] = len(keep)
@@ -94,9 +102,10 @@ def batched_nms_reference(
 
 
 def iou(a_xyxy: Tensor, b_xyxy: Tensor) -> float:
-    """Return the intersection over union of two boxes (4,), 0 for two empty ones."""
-    ax1, ay1, ax2, ay2 = (float(v) for v in a_xyxy)
-    bx1, by1, bx2, by2 = (float(v) for v in b_xyxy)
-    intersection = max(min(ax2, bx2) - max(ax1, bx1), 0.0) * max(min(ay2, by2) - max(ay1, by1), 0.0)
+    """Return the intersection over union of two boxes (4,) in float32, 0 for two empty ones."""
+    ax1, ay1, ax2, ay2 = a_xyxy.numpy()
+    bx1, by1, bx2, by2 = b_xyxy.numpy()
+    zero = np.float32(0)
+    intersection = max(min(ax2, bx2) - max(ax1, bx1), zero) * max(min(ay2, by2) - max(ay1, by1), zero)
     union = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - intersection
-    return intersection / union if union > 0 else 0.0
+    return float(intersection / union) if union > 0 else 0.0
