@@ -1,0 +1,1 @@
+"""The gateway's own cost, and the same work behind other servers."""
