@@ -74,7 +74,7 @@ export class DetectionList {
   /** Scroll the list, and never the page. */
   #scrollTo(option) {
     const { element } = this;
-    const top = option.offsetTop - element.offsetTop;
+    const top = option.offsetTop;
     if (top < element.scrollTop) element.scrollTop = top;
     const bottom = top + option.offsetHeight;
     if (bottom > element.scrollTop + element.clientHeight) element.scrollTop = bottom - element.clientHeight;

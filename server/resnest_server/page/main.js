@@ -45,7 +45,7 @@ const use = new Use({
 });
 
 let file = null; // the image in question
-let summary = ""; // of its answer: "… found by demo in 95 ms"
+let summary = ""; // of its answer: "found by demo in 95 ms"
 let running = new AbortController(); // the request on its way
 
 installPicking(
@@ -163,8 +163,7 @@ function showDetections() {
   showTip(byId("tip"), null);
   byId("list-none").hidden = shown.length > 0;
   byId("list").hidden = shown.length === 0;
-  const which = shown.length === all ? `${all}` : `${shown.length} of ${all}`;
-  byId("status").textContent = `${which} ${all === 1 ? "detection" : "detections"} ${summary}.`;
+  byId("status").textContent = `${all} ${all === 1 ? "detection" : "detections"} ${summary}; ${shown.length} shown.`;
   const names = [...new Set(shown.map(({ name }) => name))].join(", ");
   byId("canvas").setAttribute("aria-label", `The image ${file.name} with ${shown.length} detections${names && `: ${names}`}`);
   writeRequest();

@@ -22,12 +22,10 @@ export class Overlay {
     this.pixels = new Uint32Array(this.image.data.buffer);
   }
 
-  /** Hold the masks of these detections, best first; `lit`, one of them or null, stands out. */
+  /** Hold the masks of these detections, a later one over an earlier one; `lit`, one of them or null, stands out. */
   paint(detections, lit) {
     this.owners.fill(0);
-    for (let index = detections.length - 1; index >= 0; index--) {
-      detections[index].mask?.fill(this.owners, index + 1, this.step);
-    }
+    detections.forEach(({ mask }, index) => mask?.fill(this.owners, index + 1, this.step));
     if (lit) lit.mask?.fill(this.owners, detections.indexOf(lit) + 1, this.step);
     const colors = detections.map(({ label }) => classColor(label));
     const faces = [0, ...detections.map((one, index) => rgba(colors[index], faceOf(one, lit)))];

@@ -22,7 +22,10 @@ export class Stage {
     this.picture = null;
     this.overlay = null;
     this.detections = [];
+    this.layers = []; // the detections, the largest first
     this.lit = null;
+    this.isPainted = false; // the overlay holds what is to be shown
+    this.waiting = null; // the frame that will be drawn in
     new ResizeObserver(() => this.resize()).observe(frame);
     addEventListener("resize", () => this.resize());
   }
@@ -33,7 +36,8 @@ export class Stage {
     this.picture = picture;
     this.size = size;
     this.overlay = new Overlay(size);
-    this.detections = [];
+    this.isPainted = true;
+    this.detections = this.layers = [];
     this.lit = null;
     this.view.fit();
     this.resize();
@@ -42,16 +46,20 @@ export class Stage {
   /** Show these detections, best first, from now on. */
   show(detections) {
     this.detections = detections;
+    this.layers = detections.toSorted((a, b) => b.area - a.area); // a small one isn't hidden by a large one
     if (!detections.includes(this.lit)) this.lit = null;
-    this.overlay.paint(this.detections, this.lit);
-    this.draw();
+    this.#repaint();
   }
 
   /** Let one of the detections stand out; null: none. */
   light(detection) {
     if (detection === this.lit) return;
     this.lit = detection;
-    this.overlay.paint(this.detections, this.lit);
+    this.#repaint();
+  }
+
+  #repaint() {
+    this.isPainted = false;
     this.draw();
   }
 
@@ -72,22 +80,33 @@ export class Stage {
   resize() {
     if (!this.size) return;
     const width = this.frame.clientWidth;
-    if (width === 0) return;
+    if (width === 0) return; // hidden
     const height = Math.round(Math.min((width * this.size.height) / this.size.width, innerHeight * HIGHEST));
     const ratio = devicePixelRatio || 1;
     this.canvas.style.height = `${height}px`;
     const pixels = [Math.round(width * ratio), Math.round(height * ratio)];
     if (this.canvas.width !== pixels[0] || this.canvas.height !== pixels[1]) {
       [this.canvas.width, this.canvas.height] = pixels;
+    } else if (this.view.picture === this.size) {
+      return;
     }
     this.view.resize({ width, height }, this.size);
     this.draw();
     this.onView();
   }
 
+  /** Draw in the next frame, once for whatever happens until then. */
   draw() {
-    if (!this.size) return;
+    this.waiting ??= requestAnimationFrame(() => {
+      this.waiting = null;
+      this.#draw();
+    });
+  }
+
+  #draw() {
     const { context, view } = this;
+    if (!this.isPainted) this.overlay.paint(this.layers, this.lit);
+    this.isPainted = true;
     const ratio = devicePixelRatio || 1;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, view.frame.width, view.frame.height);
@@ -103,7 +122,7 @@ export class Stage {
     }
     this.overlay.drawOn(context);
     context.restore();
-    for (const detection of this.detections.toReversed()) this.#drawBox(detection);
+    for (const detection of this.layers) this.#drawBox(detection);
     this.#drawLabels();
   }
 
