@@ -23,10 +23,13 @@ format:  ## Format the code
 demo-model:  ## Export the demo model again: make demo-model CHECKPOINT=demo.pth
 	$(VENV)/resnest export demo --checkpoint $(CHECKPOINT) --repository model_repository
 
+docs:  ## Make the table of settings in docs/operations.md again
+	$(VENV)/python -m scripts.settings_table
+
 constraints:  ## Pin the newest versions that fit pyproject.toml
 	$(VENV)/pip install uv
 	echo '# Exact versions for installing and testing: made by `make constraints`, not edited. torch pins its own CUDA packages.' > constraints.txt
 	$(VENV)/uv pip compile --universal --python-version 3.10 pyproject.toml --extra dev \
 		--no-emit-index-url --no-header --no-annotate | grep -vE '^(nvidia-|cuda-|triton)' >> constraints.txt
 
-.PHONY: help demo test slow lint format demo-model constraints
+.PHONY: help demo test slow lint format demo-model docs constraints

@@ -59,14 +59,17 @@ def main() -> None:
     arguments = parser.parse_args()
     names = arguments.servers.split(",")
 
+    cv2.setNumThreads(1)
     pixels = load_image(PHOTOGRAPH)
     for title, size in SIZES.items():
         image = encode(cv2.resize(pixels, size).astype(np.uint8), "image/jpeg")
         body = form(image)
         figures = {name: Figures() for name in names}
+        work: list[float] = []
         with ExitStack() as stack:
             servers = {name: stack.enter_context(running(name)) for name in names}
             for number in range(arguments.rounds + 1):  # the first warms up
+                work.append(work_ms(image))
                 for name, (port, process) in servers.items():
                     before, start = cpu_seconds(process), time.perf_counter()
                     latencies = asyncio.run(load(port, body, arguments.clients, arguments.requests))
@@ -75,7 +78,7 @@ def main() -> None:
                         figures[name].cpu_ms.append(cpu * 1000 / arguments.requests)
                         figures[name].per_second.append(arguments.requests / wall)
                         figures[name].latencies_ms += latencies
-        show(f"{title} JPEG of {len(image):,} bytes, {arguments.clients} clients", figures, work_ms(image))
+        show(f"{title} JPEG of {len(image):,} bytes, {arguments.clients} clients", figures, work[1:])
 
 
 def form(image: bytes) -> bytes:
@@ -84,7 +87,7 @@ def form(image: bytes) -> bytes:
     return f"{head}\r\n\r\n".encode() + image + f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
-def work_ms(image: bytes, runs: int = 200) -> float:
+def work_ms(image: bytes, runs: int = 100) -> float:
     """Return the CPU time of the work itself, without a server: decoding, resizing, the fake runtime, the answer."""
     detector = make_detector()
     times = []
@@ -95,18 +98,19 @@ def work_ms(image: bytes, runs: int = 200) -> float:
     return statistics.median(times) * 1000
 
 
-def show(title: str, figures: dict[str, Figures], work: float) -> None:
+def show(title: str, figures: dict[str, Figures], work: list[float]) -> None:
     table = Table("server", "CPU ms per request", "above empty and work", "requests/s", "p50 ms", "p99 ms", title=title)
-    empty = statistics.median(figures["empty"].cpu_ms) if "empty" in figures else None
     for name, row in figures.items():
-        cpu = statistics.median(row.cpu_ms)
-        above = "" if empty is None or name == "empty" else f"{cpu - empty - work:.2f}"
+        above = ""
+        if "empty" in figures and name != "empty":
+            rounds = zip(row.cpu_ms, figures["empty"].cpu_ms, work, strict=True)
+            above = f"{statistics.median(cpu - empty - itself for cpu, empty, itself in rounds):.2f}"
         p50, p99 = (statistics.quantiles(row.latencies_ms, n=100)[rank - 1] for rank in (50, 99))
-        rate = statistics.median(row.per_second)
+        cpu, rate = statistics.median(row.cpu_ms), statistics.median(row.per_second)
         table.add_row(name, f"{cpu:.2f}", above, f"{rate:.0f}", f"{p50:.1f}", f"{p99:.1f}")
     console = Console()
     console.print(table)
-    console.print(f"The work itself takes {work:.2f} ms.\n")
+    console.print(f"The work itself takes {statistics.median(work):.2f} ms.\n")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import anyio
+import cv2
 from anyio.to_thread import run_sync
 from opentelemetry import trace
 from pydantic_core import to_json
@@ -15,7 +16,7 @@ from pydantic_core import to_json
 from resnest_core.detections import Detections
 from resnest_core.drawing import draw, encode
 from resnest_core.errors import ImageError, RuntimeUnavailableError
-from resnest_core.formats import FORMATS
+from resnest_core.formats import FORMATS, TIMED
 from resnest_core.images import Pixels, decode_image
 from resnest_core.preprocess import PreparedImage, prepare
 from resnest_server.batching import Batcher
@@ -42,6 +43,8 @@ class Pipeline:
     def __init__(self, models: Models, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
+        # Images are worked on side by side: several threads for one would only wait for each other.
+        cv2.setNumThreads(1)
         # Decoded images are large: there are never more of them than cores at work on them.
         self._host = anyio.CapacityLimiter(os.cpu_count() or 1)
         self.batchers = {
@@ -95,8 +98,8 @@ class Pipeline:
                 if pixels is not None:
                     return encode(draw(pixels, found, asked.card, score_threshold=0), asked.media_type)
                 answer = FORMATS[asked.format](found, asked.card, masks=asked.masks, image_id=image_id)
-            if isinstance(answer, dict):
-                answer["timings_ms"] = timings.with_total()
+            if fill := TIMED.get(asked.format):
+                fill(answer, timings.with_total())
             return to_json(answer)
 
         try:

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from resnest_core.errors import (
+    AccessError,
     ImageTooLargeError,
     ModelNotFoundError,
     NotAnImageError,
@@ -37,11 +38,11 @@ class SlowBodyError(ResNeStError):
     """The client takes too long to send the body."""
 
 
-class UnauthorizedError(ResNeStError):
+class UnauthorizedError(AccessError):
     """The key is missing or unknown."""
 
 
-class RateLimitedError(ResNeStError):
+class RateLimitedError(AccessError):
     """Too many requests; in `seconds` there is room for the next."""
 
     def __init__(self, message: str, seconds: int) -> None:

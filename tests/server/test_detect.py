@@ -113,12 +113,24 @@ def test_a_model_without_masks(serve: Serve) -> None:
 
 @pytest.mark.parametrize("masks", ["rle", "polygons", "png", "raw", "none"])
 @pytest.mark.parametrize("name", FORMATS)
-def test_formats_and_forms(client: TestClient, runtime: FakeRuntime, name: str, masks: str) -> None:
+def test_formats_and_forms(
+    client: TestClient, runtime: FakeRuntime, name: str, masks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resnest_server.pipeline.TIMED", {})
     answer = post(client, format=name, masks=masks)
-    if isinstance(answer, dict):
-        answer.pop("timings_ms", None)
     found = InProcessDetector(runtime).detect(picture(), masks=masks != "none")
-    assert answer == json.loads(json.dumps(FORMATS[name](found, FAKE_CARD, masks=masks)))
+    expected = json.loads(json.dumps(FORMATS[name](found, FAKE_CARD, masks=masks)))
+    for predictions in (answer["predictions"], expected["predictions"]) if name == "roboflow" else ():
+        for row in predictions:
+            del row["detection_id"]  # another one for each answer
+    assert answer == expected
+    assert [call[tensors.WANT_MASKS].item() for call in runtime.calls] == [masks != "none"] * 2
+
+
+def test_formats_tell_the_time_where_they_have_a_place_for_it(client: TestClient) -> None:
+    assert post(client, format="native")["timings_ms"]["total"] > 0
+    assert post(client, format="roboflow")["time"] > 0
+    assert post(client, format="ultralytics")["images"][0]["speed"]["inference"] >= 0
 
 
 def test_coco_takes_the_id_of_the_image_and_counts_on(client: TestClient) -> None:
