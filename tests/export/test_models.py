@@ -12,6 +12,7 @@ from resnest_export.models.fpn import STRIDES
 from resnest_export.models.heads import FCNMaskHead, Shared4Conv1FCBBoxHead
 from resnest_export.models.resnest import SplitAttention
 from resnest_export.models.roi_heads import MASK_ROI_SIZE, CascadeRoIHead, pool
+from resnest_export.ops import top
 from tests.weights import keys
 
 
@@ -106,3 +107,21 @@ def test_cascade_averages_the_probabilities_of_its_mask_heads() -> None:
         expected = torch.stack([head(pooled, labels) for head in heads]).mean(0)
         torch.testing.assert_close(cascade.masks(pyramid, rois, labels), expected)
     assert (expected - heads[0](pooled, labels)).abs().max() > 1e-3  # the heads do differ
+
+
+def test_of_equal_scores_the_first_comes_first() -> None:
+    scores = torch.tensor([[0.5, 0.7, 0.7, 0.5, 0.7], [0.1, 0.2, 0.3, 0.4, 0.4]])
+    values, index = top(scores, 4)
+    assert index.tolist() == [[1, 2, 4, 0], [3, 4, 2, 1]]
+    assert torch.equal(values, scores.gather(1, index))
+    many = (torch.arange(20_000) // 7 % 3)[None].float()
+    expected = sorted(range(20_000), key=lambda i: -float(many[0, i]))[:1000]  # sorted keeps the order of equals
+    assert top(many, 1000)[1][0].tolist() == expected
+
+
+def test_proposals_scores_are_pytorchs_sigmoids() -> None:
+    close_to_one = torch.linspace(7, 30, 10_001)
+    assert torch.equal(1 / (1 + torch.exp(-close_to_one)), close_to_one.sigmoid())
+    assert len(close_to_one.sigmoid().unique()) < 6_000  # where many are equal
+    elsewhere = torch.linspace(-120, 7, 10_001)
+    torch.testing.assert_close(1 / (1 + torch.exp(-elsewhere)), elsewhere.sigmoid())

@@ -1,6 +1,10 @@
-"""The two custom operators, domain `resnest` version 1: each a PyTorch implementation and its ONNX function body."""
+"""Operators that PyTorch alone hasn't.
 
-from resnest_export.ops.nms import batched_nms
+Two are custom ones in ONNX, domain `resnest` version 1: each a PyTorch implementation and a function body.
+"""
+
+from resnest_export.ops.nms import apart, batched_nms
 from resnest_export.ops.roi_align import multi_level_roi_align
+from resnest_export.ops.top import top
 
-__all__ = ["batched_nms", "multi_level_roi_align"]
+__all__ = ["apart", "batched_nms", "multi_level_roi_align", "top"]
