@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import time
 from types import FrameType
@@ -65,8 +66,8 @@ def _listen(host: str, port: int) -> socket.socket:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OSError as error:
-        reason = error.strerror or "no such address"
-        raise ParameterError(f"{host}:{port} can't be listened on: {reason.lower()}; choose another.") from error
+        reason = os.strerror(error.errno).lower() if isinstance(error.errno, int) and error.errno > 0 else "unknown"
+        raise ParameterError(f"{host}:{port} can't be listened on: {reason}; choose another.") from error
 
 
 def _protocol(header_seconds: float) -> type[asyncio.Protocol]:

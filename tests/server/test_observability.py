@@ -8,7 +8,9 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 from opentelemetry import trace
@@ -22,7 +24,7 @@ from resnest_core.runtimes.fake import FAKE_CARD
 from resnest_server import logs
 from resnest_server.settings import Settings
 from tests.server.conftest import Serve, picture
-from tests.server.test_serve import ENVIRONMENT, PHOTOGRAPH, RESNEST, ROOT, serving
+from tests.server.test_serve import ENVIRONMENT, PHOTOGRAPH, RESNEST, ROOT, free_port, serving
 
 DETECT = "/v1/models/fake/detect"
 JPEG = {"Content-Type": "image/jpeg"}
@@ -136,22 +138,19 @@ def test_traces_are_off_unless_asked_for() -> None:
     assert done.stdout.strip() == "ProxyTracerProvider"
 
 
-def test_the_log_is_json_with_the_requests_id_and_no_key(capfd: pytest.CaptureFixture[str]) -> None:
-    import httpx
-
-    with serving(RESNEST_API_KEYS="top-secret") as (url, process):
+def test_the_log_is_json_with_the_requests_id_and_no_key(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with serving(log=log, RESNEST_API_KEYS="top-secret") as (url, _):
         headers = {"Authorization": "Bearer top-secret", "X-Request-ID": "mine-1"}
         assert httpx.post(f"{url}/v1/detect", content=PHOTOGRAPH.read_bytes(), headers=headers).status_code == 200
         assert httpx.get(f"{url}/v1/models?key=top-secret", headers={"X-API-Key": "wrong-key"}).status_code == 401
-        process.terminate()
-        _, err = process.communicate(timeout=30)
-    lines = [json.loads(line) for line in err.splitlines()]
-    assert "top-secret" not in err and "wrong-key" not in err
+    text = log.read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert "top-secret" not in text and "wrong-key" not in text
     answered = next(line for line in lines if line["request_id"] == "mine-1")
     assert (answered["method"], answered["path"], answered["status"]) == ("POST", "/v1/detect", 200)
     assert answered["ms"] > 0 and answered["level"] == "INFO"
     assert any("was loaded in" in line["message"] for line in lines)
-    assert capfd.readouterr().out == ""
 
 
 def test_the_log_as_text(capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,10 +167,6 @@ def test_the_log_as_text(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_log_that_can_not_be_written_stops_nothing() -> None:
-    import httpx
-
-    from tests.server.test_serve import free_port
-
     port = free_port()
     command = [*RESNEST, "serve", "--port", str(port)]
     with (

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,15 +40,22 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(*arguments: str, **variables: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Run `resnest serve`, and give its address once it is ready."""
+def serving(
+    *arguments: str, log: Path | None = None, **variables: str
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run `resnest serve`, and give its address once it is ready; what it logs goes to a file."""
     port = free_port()
     command = [*RESNEST, "serve", "--port", str(port), *arguments]
-    with subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT | variables, stderr=subprocess.PIPE, text=True) as process:
+    with (
+        log.open("w+b") if log else tempfile.TemporaryFile() as stderr,
+        subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT | variables, stderr=stderr) as process,
+    ):
         try:
             url = f"http://127.0.0.1:{port}"
             for _ in range(600):
-                assert process.poll() is None, process.stderr and process.stderr.read()
+                if process.poll() is not None:
+                    stderr.seek(0)
+                    raise AssertionError(stderr.read().decode())
                 try:
                     if httpx.get(f"{url}/health/ready").is_success:
                         break
@@ -55,7 +64,11 @@ def serving(*arguments: str, **variables: str) -> Iterator[tuple[str, subprocess
             yield url, process
         finally:
             process.terminate()
-            process.communicate(timeout=30)
+            process.wait(timeout=30)
+
+
+def post(url: str) -> httpx.Response:
+    return httpx.post(f"{url}/v1/detect", content=PHOTOGRAPH.read_bytes(), timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -135,14 +148,37 @@ def test_a_body_over_the_limit_is_told_to_the_client(url: str, with_length: bool
 
 def test_what_is_in_flight_is_answered_before_the_end() -> None:
     with serving() as (url, process), ThreadPoolExecutor(4) as pool:
-        post = lambda: httpx.post(f"{url}/v1/detect", content=PHOTOGRAPH.read_bytes(), timeout=60)  # noqa: E731
-        answers = [pool.submit(post) for _ in range(4)]
+        answers = [pool.submit(post, url) for _ in range(4)]
         time.sleep(0.3)
         process.send_signal(signal.SIGTERM)
         assert [answer.result().status_code for answer in answers] == [200] * 4
         assert process.wait(timeout=30) in (0, -signal.SIGTERM)
         with pytest.raises(httpx.ConnectError):
             httpx.get(url)
+
+
+def test_not_ready_while_it_ends_and_new_images_are_refused() -> None:
+    with serving() as (url, process), ThreadPoolExecutor(6) as pool:
+        answers = [pool.submit(post, url) for _ in range(6)]
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        ready = httpx.get(f"{url}/health/ready")
+        assert (ready.status_code, ready.json()["type"]) == (503, "/problems/unavailable")
+        assert "about to end" in ready.json()["detail"]
+        assert post(url).status_code == 503
+        assert [answer.result().status_code for answer in answers] == [200] * 6
+
+
+def test_a_model_file_replaced_while_it_is_served_changes_nothing(tmp_path: Path) -> None:
+    path = network_path(tmp_path, "demo")
+    path.parent.mkdir(parents=True)
+    shutil.copy(network_path(ROOT / "model_repository", "demo"), path)
+    with serving("--repository", str(tmp_path)) as (url, _):
+        before = post(url).json()["detections"]
+        path.write_bytes(b"something else")
+        assert post(url).json()["detections"] == before
+        path.unlink()
+        assert post(url).json()["detections"] == before
 
 
 def test_settings_come_from_the_environment_too() -> None:
@@ -180,6 +216,8 @@ def test_model_files_that_can_not_be_served(
         (["--model", "absent"], "There is no model 'absent'"),
         (["--repository", "/nowhere"], "There are no models in /nowhere"),
         (["--runtime", "abacus"], "The setting runtime can't be 'abacus'"),
+        (["--host", "0.0.0.0"], "Others can reach 0.0.0.0, and there are no keys"),
+        (["--host", "no.such.host.invalid", "--insecure"], "no.such.host.invalid:8000 can't be listened on"),
         (["--port", "99999"], "The setting port can't be 99999"),
         (["--device", "cuda"], "ONNX Runtime has no cuda here"),
     ],
@@ -188,11 +226,17 @@ def test_what_can_not_be_served(arguments: list[str], says: str) -> None:
     assert says in failing(*arguments)
 
 
+def test_a_port_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert "can't be listened on: address already in use" in failing("--port", str(taken.getsockname()[1]))
+
+
 def failing(*arguments: str) -> str:
-    """Run `resnest serve`, which fails, and return the sentence that it says."""
+    """Run `resnest serve`, which fails, and return the sentence that it says last."""
     command = [*RESNEST, "serve", *arguments]
     done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    (sentence,) = done.stderr.splitlines()
+    sentence = done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
     assert sentence.startswith("resnest: ") and sentence.endswith(".")
     return sentence
