@@ -92,15 +92,15 @@ def test_openvino(exported_mask_rcnn_s50: Path, name: str, photograph: str) -> N
 def test_exported_answers_what_pytorch_does(name: str, tmp_path: Path) -> None:
     """Each of the eight with the kit's weights on all of its photographs, and with mmdetection where it has goldens."""
     export_filled(name, tmp_path)
-    assert_exported_answers_what_pytorch_does(name, tmp_path)
+    assert_exported_answers_what_pytorch_does(name, tmp_path, goldens.names("mask_rcnn_s50"))
     network_path(tmp_path, name).unlink()  # hundreds of megabytes, that pytest would keep
 
 
-def assert_exported_answers_what_pytorch_does(name: str, repository: Path) -> None:
+def assert_exported_answers_what_pytorch_does(name: str, repository: Path, photographs: Sequence[str]) -> None:
     reference = filled(name)
     found = 0
     with load_detector(name, repository=repository) as detector:
-        for photograph in goldens.names("mask_rcnn_s50"):
+        for photograph in photographs:
             path = goldens.photograph_path(photograph)
             answer = goldens.as_answer(detector.detect(path))
             expected, _ = goldens.run_pytorch(reference, name, path)
