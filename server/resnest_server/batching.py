@@ -1,12 +1,12 @@
-"""A bounded queue before each network, and batches of images whose padded shapes agree."""
+"""A queue before a network, and batches of images whose padded shapes agree."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -51,18 +51,13 @@ class Batcher:
 
     Args:
         detector: what runs.
-        max_queue: images that may wait or run at a time.
         max_batch: images that may run together.
         max_wait: seconds that an image may wait for others to share its batch; with 0 only those that are there do.
         instances: batches that may run at a time.
     """
 
-    def __init__(
-        self, detector: InProcessDetector, *, max_queue: int, max_batch: int, max_wait: float, instances: int
-    ) -> None:
+    def __init__(self, detector: InProcessDetector, *, max_batch: int, max_wait: float, instances: int) -> None:
         self.detector = detector
-        self.places_taken = 0
-        self._max_queue = max_queue
         self._max_batch = max_batch
         self._max_wait = max_wait
         self._waiting: list[_Waiting] = []
@@ -83,23 +78,6 @@ class Batcher:
         with suppress(asyncio.CancelledError):
             await asyncio.gather(*self._workers)
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-    @contextmanager
-    def places(self, count: int) -> Iterator[None]:
-        """Take places in the queue for a request's images, for as long as the block takes.
-
-        Raises:
-            RuntimeUnavailableError: there aren't so many.
-        """
-        if self.places_taken + count > self._max_queue:
-            raise RuntimeUnavailableError(
-                f"{self.detector.card.name} has all {self._max_queue} places of its queue taken: try again later."
-            )
-        self.places_taken += count
-        try:
-            yield
-        finally:
-            self.places_taken -= count
 
     @property
     def waiting(self) -> int:

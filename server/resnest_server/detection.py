@@ -66,9 +66,9 @@ async def _counted(model: str, request: Request, gateway: Gateway) -> Response:
 
 
 async def _answer(images: list[bytes], asked: Asked, request: Request, gateway: Gateway) -> Response:
-    batcher = gateway.pipeline.batchers[asked.card.name]
+    places = gateway.pipeline.engines[asked.card.name].places
     with ExitStack() as stack:
-        stack.enter_context(batcher.places(len(images)))
+        stack.enter_context(places.take(len(images)))
         if len(images) == 1 and asked.media_type != LINES:
             answer = await while_connected(request, _in_time(images[0], asked, asked.image_id, gateway))
             headers = {"Server-Timing": answer.timings.header()}

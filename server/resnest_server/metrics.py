@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from resnest_server.batching import Batcher
+from resnest_server.engines import Engine
+from resnest_server.timings import Timings
 
 __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
 
@@ -49,11 +50,19 @@ class Metrics:
         )
         self._waiting = Gauge("resnest_queue_images", "Images that wait for the network.", ["model"], registry=registry)
 
-    def watch(self, batchers: Mapping[str, Batcher]) -> None:
+    def watch(self, engines: Mapping[str, Engine]) -> None:
         """Read queue lengths from these whenever somebody looks."""
-        for name, batcher in batchers.items():
-            self._taken.labels(name).set_function(lambda batcher=batcher: batcher.places_taken)  # type: ignore[misc]
-            self._waiting.labels(name).set_function(lambda batcher=batcher: batcher.waiting)  # type: ignore[misc]
+        for name, engine in engines.items():
+            self._taken.labels(name).set_function(lambda engine=engine: engine.places.taken)  # type: ignore[misc]
+            self._waiting.labels(name).set_function(lambda engine=engine: engine.waiting)  # type: ignore[misc]
+
+    def count_image(self, model: str, timings: Timings, batch_size: int | None, detections: int) -> None:
+        """Count an image that was answered."""
+        for stage, milliseconds in timings.stages.items():
+            self.stages.labels(model, stage).observe(milliseconds / 1000)
+        if batch_size is not None:
+            self.batches.labels(model).observe(batch_size)
+        self.detections.labels(model).observe(detections)
 
     def render(self) -> bytes:
         """Return everything in Prometheus's text format."""

@@ -28,7 +28,7 @@ def image(height: int = 32, width: int = 32, original: tuple[int, int] = (100, 1
 
 @asynccontextmanager
 async def started(runtime: FakeRuntime, **options: Any) -> AsyncIterator[Batcher]:
-    defaults = {"max_queue": 64, "max_batch": 4, "max_wait": 0.0, "instances": 1}
+    defaults = {"max_batch": 4, "max_wait": 0.0, "instances": 1}
     batcher = Batcher(InProcessDetector(runtime), **defaults | options)
     batcher.start()
     try:
@@ -125,21 +125,6 @@ def test_a_batch_does_not_wait_longer_than_it_may() -> None:
             return await asyncio.wait_for(infer(batcher, image()), 10)
 
     assert 0.04 <= asyncio.run(scenario()).wait_seconds < 5
-
-
-def test_places_are_bounded_and_come_back() -> None:
-    async def scenario() -> None:
-        async with started(FakeRuntime(), max_queue=3) as batcher:
-            with batcher.places(2), batcher.places(1):
-                with pytest.raises(RuntimeUnavailableError, match="all 3 places of its queue taken"), batcher.places(1):
-                    pass
-                assert batcher.places_taken == 3
-            assert batcher.places_taken == 0
-            with pytest.raises(ZeroDivisionError), batcher.places(3):
-                raise ZeroDivisionError
-            assert batcher.places_taken == 0
-
-    asyncio.run(scenario())
 
 
 def test_who_is_cancelled_leaves_the_queue_and_is_not_run() -> None:

@@ -146,10 +146,21 @@ def test_a_body_over_the_limit_is_told_to_the_client(url: str, with_length: bool
     assert (answer.status_code, answer.json()["type"]) == (413, "/problems/body-too-large")
 
 
+def await_arrivals(url: str, count: int) -> None:
+    """Wait until so many requests have come, answered or not."""
+    for _ in range(600):
+        lines = httpx.get(f"{url}/metrics").text.splitlines()
+        counted = ("resnest_queue_places_taken{", "resnest_requests_total{")
+        if sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(counted)) >= count:
+            return
+        time.sleep(0.02)
+    raise AssertionError("They never came.")
+
+
 def test_what_is_in_flight_is_answered_before_the_end() -> None:
     with serving() as (url, process), ThreadPoolExecutor(4) as pool:
         answers = [pool.submit(post, url) for _ in range(4)]
-        time.sleep(0.3)
+        await_arrivals(url, 4)
         process.send_signal(signal.SIGTERM)
         assert [answer.result().status_code for answer in answers] == [200] * 4
         assert process.wait(timeout=30) in (0, -signal.SIGTERM)
@@ -160,7 +171,7 @@ def test_what_is_in_flight_is_answered_before_the_end() -> None:
 def test_not_ready_while_it_ends_and_new_images_are_refused() -> None:
     with serving() as (url, process), ThreadPoolExecutor(6) as pool:
         answers = [pool.submit(post, url) for _ in range(6)]
-        time.sleep(0.3)
+        await_arrivals(url, 6)
         process.send_signal(signal.SIGTERM)
         ready = httpx.get(f"{url}/health/ready")
         assert (ready.status_code, ready.json()["type"]) == (503, "/problems/unavailable")

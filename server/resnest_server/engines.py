@@ -1,0 +1,123 @@
+"""What finds objects for the gateway: a network in this process, with a queue before it."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import anyio
+import cv2
+from anyio.to_thread import run_sync
+from opentelemetry import trace
+
+from resnest_core.card import ModelCard
+from resnest_core.detections import Detections
+from resnest_core.detector import InProcessDetector
+from resnest_core.errors import RuntimeUnavailableError
+from resnest_core.images import decode_image
+from resnest_core.preprocess import PreparedImage, prepare
+from resnest_server.batching import Batcher
+from resnest_server.parameters import Asked
+from resnest_server.places import Places
+from resnest_server.settings import Settings
+from resnest_server.timings import Timings
+
+tracer = trace.get_tracer("resnest_server")
+
+
+class Found(NamedTuple):
+    """What an engine found in an image; `batch_size` is how many images ran together, where it is known."""
+
+    detections: Detections
+    batch_size: int | None
+
+
+class Engine(ABC):
+    """Finds objects with one model; used on one event loop, between `start` and `stop`."""
+
+    def __init__(self, card: ModelCard, settings: Settings) -> None:
+        self.card = card
+        self.places = Places(card.name, settings.max_queue)
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Begin to answer."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """End; what waits is not run."""
+
+    @abstractmethod
+    def check_health(self) -> None:
+        """Raise RuntimeUnavailableError, with the reason, where images aren't answered."""
+
+    @property
+    @abstractmethod
+    def waiting(self) -> int:
+        """Images that wait for the network."""
+
+    @abstractmethod
+    async def detect(self, data: bytes, asked: Asked, timings: Timings) -> Found:
+        """Find objects in an encoded image. Who is cancelled leaves the queue.
+
+        Raises:
+            ImageError: the bytes are no image, or one that is damaged or too large.
+            RuntimeUnavailableError: the runtime can't answer now.
+            InferenceError: it failed.
+        """
+
+
+class LocalEngine(Engine):
+    """Runs a network in this process."""
+
+    def __init__(self, detector: InProcessDetector, settings: Settings, host: anyio.CapacityLimiter) -> None:
+        super().__init__(detector.card, settings)
+        self._settings = settings
+        self._host = host
+        self._batcher = Batcher(
+            detector,
+            max_batch=settings.max_batch,
+            max_wait=settings.max_wait_ms / 1000,
+            instances=settings.instances,
+        )
+
+    async def start(self) -> None:
+        self._batcher.start()
+
+    async def stop(self) -> None:
+        await self._batcher.stop()
+
+    def check_health(self) -> None:
+        seconds = self._batcher.busy_seconds()
+        if seconds > 2 * self._settings.request_seconds:
+            raise RuntimeUnavailableError(
+                f"{self.card.name} has not answered for {seconds:.0f} s: restart this server."
+            )
+
+    @property
+    def waiting(self) -> int:
+        return self._batcher.waiting
+
+    async def detect(self, data: bytes, asked: Asked, timings: Timings) -> Found:
+        def decode() -> PreparedImage:
+            with timings.stage("decode"):
+                pixels = decode_image(data, max_pixels=self._settings.max_pixels)
+            with timings.stage("resize"):
+                return prepare(pixels, self.card)
+
+        with tracer.start_as_current_span("decode"):
+            image = await run_sync(decode, limiter=self._host)
+        with tracer.start_as_current_span("network", attributes={"model": self.card.name}) as span:
+            ran = await self._batcher.infer(image, asked.score_threshold, asked.want_masks)
+            span.set_attribute("batch_size", ran.batch_size)
+        timings.add("queue", ran.wait_seconds)
+        timings.add("network", ran.network_seconds)
+        return Found(ran.detections, ran.batch_size)
+
+
+def host_limiter() -> anyio.CapacityLimiter:
+    """Return the limit of threads that decode and encode: decoded images are large, one per core is enough."""
+    # Images are worked on side by side: several threads for one of them would only wait for each other.
+    cv2.setNumThreads(1)
+    return anyio.CapacityLimiter(os.cpu_count() or 1)
