@@ -1,4 +1,4 @@
-"""`resnest download` and `resnest export`."""
+"""`resnest download` and `resnest export`; `resnest repository` is in `resnest_export.triton.commands`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from rich.console import Console
 
 from resnest_core.errors import MissingExtraError, ModelNotFoundError
 from resnest_core.published import PUBLISHED, Published
+from resnest_export.triton.commands import repository as write_repository
+from resnest_export.triton.models import Platform, Serving
 
 FOLDER = Path("checkpoints")
 REPOSITORY = Path("model_repository")
@@ -33,6 +35,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this package."""
     app.command()(download)
     app.command()(export)
+    app.command("repository")(write_repository)
 
 
 def download(
@@ -57,10 +60,13 @@ def export(
     repository: Annotated[
         Path, typer.Option(envvar="RESNEST_REPOSITORY", help="The model repository to write into.")
     ] = REPOSITORY,
+    platform: Annotated[Platform, typer.Option(help="What runs the network in Triton.")] = Platform.CPU,
 ) -> None:
     """Export a detector into the model repository, and check the file against PyTorch."""
     try:
+        from resnest_core.repository import read_card
         from resnest_export.pipeline import export_detector, find_config
+        from resnest_export.triton.repository import write_model
     except ImportError as error:
         raise MissingExtraError(error.name or "torch", "export") from error
     find_config(name)
@@ -70,6 +76,7 @@ def export(
     report = partial(console.print, markup=False, soft_wrap=True)
     with console.status(f"Exporting {name}: tracing takes most of a minute, checking as long …"):
         path = export_detector(name, checkpoint, repository, classes_file=classes, report=report)
+    write_model(repository, read_card(path), Serving(platform=platform))
     typer.echo(path)
 
 

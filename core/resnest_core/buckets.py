@@ -1,0 +1,56 @@
+"""Buckets: a small set of padded shapes, so that images of many shapes can share a batch.
+
+Padding counts in what split attention pools, so an image in a larger bucket gets slightly other scores, as it does in a
+batch of mmdetection's.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from resnest_core.card import ModelCard
+
+WASTE = 1.5
+"""A bucket with more than so many times an image's own padded area isn't used: panoramas keep their shape."""
+
+
+class Buckets(str, Enum):
+    """Which shapes images are padded to."""
+
+    EXACT = "exact"
+    """Each image's own, to the next multiple of the divisor: the answer of mmdetection for this image alone."""
+    RATIOS = "ratios"
+    """The shapes of 1:1, 4:3, 3:2 and the test scale itself, lying and standing."""
+    LANDSCAPE_PORTRAIT = "landscape-portrait"
+    """The test scale, lying or standing."""
+
+
+LONG_TO_SHORT: dict[Buckets, tuple[float, ...]] = {
+    Buckets.EXACT: (),
+    Buckets.RATIOS: (1, 4 / 3, 3 / 2),
+    Buckets.LANDSCAPE_PORTRAIT: (),
+}
+
+
+def bucket_sizes_hw(card: ModelCard, buckets: Buckets) -> list[tuple[int, int]]:
+    """Return the buckets' (height, width), smallest area first, lying before standing; none for `exact`."""
+    if buckets is Buckets.EXACT:
+        return []
+    long, short = max(card.test_scale), min(card.test_scale)
+    longs = {min(int(short * ratio + 0.5), long) for ratio in LONG_TO_SHORT[buckets]} | {long}
+    lying = [_padded((short, side), card.size_divisor) for side in sorted(longs)]
+    return list(dict.fromkeys(size for height, width in lying for size in ((height, width), (width, height))))
+
+
+def bucket_size_hw(size_hw: tuple[int, int], card: ModelCard, buckets: Buckets) -> tuple[int, int]:
+    """Return the (height, width) that a resized image of `size_hw` is padded to."""
+    height, width = exact = _padded(size_hw, card.size_divisor)
+    for bucket in bucket_sizes_hw(card, buckets):
+        if height <= bucket[0] and width <= bucket[1]:
+            return bucket if bucket[0] * bucket[1] <= WASTE * height * width else exact
+    return exact
+
+
+def _padded(size_hw: tuple[int, int], divisor: int) -> tuple[int, int]:
+    height, width = (side + -side % divisor for side in size_hw)
+    return height, width
