@@ -52,7 +52,7 @@ def create_app(settings: Settings | None = None, models: Models | None = None) -
         async with pipeline.running():
             if not access.keys_required:
                 log.warning("NO KEYS: anybody who reaches this gateway can use it.")
-            log.info("Serving %s with %s.", ", ".join(served.detectors), settings.runtime)
+            log.info("Serving %s with %s.", ", ".join(served.cards), settings.runtime)
             yield
         served.close()
 

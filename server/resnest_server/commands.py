@@ -21,8 +21,9 @@ def serve(
     model: Annotated[
         list[str] | None, typer.Option(help="Model to serve, several times for several; else all.")
     ] = None,
-    runtime: Annotated[str | None, typer.Option(help="onnxruntime or openvino.")] = None,
+    runtime: Annotated[str | None, typer.Option(help="onnxruntime, openvino or triton.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
+    triton_url: Annotated[str | None, typer.Option(help="Triton's gRPC address; localhost:8001 if not given.")] = None,
     repository: Annotated[Path | None, typer.Option(help="The model repository.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 if not given.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 8000 if not given.")] = None,
@@ -43,6 +44,7 @@ def serve(
         "models": model,
         "runtime": runtime,
         "device": device,
+        "triton_url": triton_url,
         "repository": repository,
         "host": host,
         "port": port,

@@ -43,10 +43,10 @@ async def detect_with_default(request: Request, gateway: GatewayOf) -> Response:
 
 async def _counted(model: str, request: Request, gateway: Gateway) -> Response:
     """Answer a request, and count it."""
-    served = model if model in gateway.models.detectors else ""
+    served = model if model in gateway.models.cards else ""
     status, form = 200, ""
     try:
-        card = gateway.models.find(model).card
+        card = gateway.models.find(model)
         if gateway.ending:
             gateway.check_ready()
         images = await read_images(request, gateway.settings)

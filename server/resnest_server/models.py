@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from resnest_core.card import ModelCard
 from resnest_core.detector import InProcessDetector
 from resnest_core.errors import ModelNotFoundError
 from resnest_core.repository import default_model, find_repository, installed_models, load_detector
@@ -15,7 +16,13 @@ log = logging.getLogger(__name__)
 
 
 class Models:
-    """Detectors by name, one of them the default.
+    """Cards by name, one of them the default; and the detectors of those that run in this process.
+
+    Args:
+        detectors: by name.
+        default: name of the default one; None: the first by name.
+        load_seconds: how long each took to load.
+        remote: cards of the models that Triton runs.
 
     Raises:
         ModelNotFoundError: the default one isn't among them.
@@ -26,23 +33,26 @@ class Models:
         detectors: Mapping[str, InProcessDetector],
         default: str | None = None,
         load_seconds: Mapping[str, float] | None = None,
+        remote: Sequence[ModelCard] = (),
     ) -> None:
-        self.detectors = dict(sorted(detectors.items()))
+        self.detectors = detectors
         self.load_seconds = load_seconds or {}
-        self.default = default or default_model(list(self.detectors))
+        cards = [*((name, detector.card) for name, detector in detectors.items()), *((c.name, c) for c in remote)]
+        self.cards = dict(sorted(cards, key=lambda row: row[0]))
+        self.default = default or default_model(list(self.cards))
         self.find(self.default)
-        if default is None and len(self.detectors) > 1:
-            log.warning("/v1/detect uses %s, the first of %s.", self.default, ", ".join(self.detectors))
+        if default is None and len(self.cards) > 1:
+            log.warning("/v1/detect uses %s, the first of %s.", self.default, ", ".join(self.cards))
 
-    def find(self, name: str) -> InProcessDetector:
-        """Return the detector of this name.
+    def find(self, name: str) -> ModelCard:
+        """Return the card of the model of this name.
 
         Raises:
             ModelNotFoundError: there is none.
         """
-        if name not in self.detectors:
-            raise ModelNotFoundError(f"There is no model {name!r} here: use one of {', '.join(self.detectors)}.")
-        return self.detectors[name]
+        if name not in self.cards:
+            raise ModelNotFoundError(f"There is no model {name!r} here: use one of {', '.join(self.cards)}.")
+        return self.cards[name]
 
     def close(self) -> None:
         """Give back what the detectors hold."""
@@ -51,13 +61,17 @@ class Models:
 
 
 def load_models(settings: Settings) -> Models:
-    """Load the models that the settings name, or all of the repository.
+    """Load the models that the settings name, or all of the repository; or find those that Triton runs.
 
     Raises:
         ModelNotFoundError: there are none, or not one of those named.
-        InvalidModelError: a file is damaged, or wasn't made by `resnest export`.
-        RuntimeUnavailableError, MissingExtraError: the runtime or the device isn't there.
+        InvalidModelError: a file is damaged, or wasn't made by `resnest export`; or a model of Triton's is another.
+        RuntimeUnavailableError, MissingExtraError: the runtime, the device or Triton isn't there.
     """
+    if settings.runtime == "triton":
+        from resnest_server.triton import find_cards
+
+        return Models({}, settings.default_model, remote=find_cards(settings))
     repository = find_repository(settings.repository)
     names = settings.models or installed_models(repository)
     if not names:

@@ -13,12 +13,13 @@ from resnest_core.drawing import draw, encode
 from resnest_core.errors import ImageError
 from resnest_core.formats import FORMATS, TIMED
 from resnest_core.images import decode_image
-from resnest_server.engines import LocalEngine, host_limiter, tracer
+from resnest_server.engines import Engine, LocalEngine, host_limiter, tracer
 from resnest_server.metrics import Metrics
 from resnest_server.models import Models
 from resnest_server.parameters import Asked
 from resnest_server.settings import Settings
 from resnest_server.timings import Timings
+from resnest_server.triton import TritonEngine
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,11 @@ class Pipeline:
         self._settings = settings
         self._metrics = metrics
         self._host = host_limiter()
-        self.engines = {
-            name: LocalEngine(detector, settings, self._host) for name, detector in models.detectors.items()
+        self.engines: dict[str, Engine] = {
+            name: LocalEngine(models.detectors[name], settings, self._host)
+            if name in models.detectors
+            else TritonEngine(card, settings)
+            for name, card in models.cards.items()
         }
         metrics.watch(self.engines)
 

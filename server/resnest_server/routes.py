@@ -21,13 +21,13 @@ operations = APIRouter()
 async def list_models(gateway: GatewayOf) -> dict[str, Any]:
     """List the models, and the name of the default one."""
     served = gateway.models
-    return {"models": [_shown(d.card, gateway) for d in served.detectors.values()], "default": served.default}
+    return {"models": [_shown(card, gateway) for card in served.cards.values()], "default": served.default}
 
 
 @models.get("/{model}", responses=openapi.CARD)
 async def show_model(model: str, gateway: GatewayOf) -> dict[str, Any]:
     """Show a model's card: classes, test scale, thresholds, checkpoint, and what runs it."""
-    return _shown(gateway.models.find(model).card, gateway)
+    return _shown(gateway.models.find(model), gateway)
 
 
 def _shown(card: ModelCard, gateway: GatewayOf) -> dict[str, Any]:

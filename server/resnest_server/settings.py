@@ -30,9 +30,14 @@ class Settings(BaseSettings):
     default_model: str | None = Field(
         default=None, description="The model that /v1/detect uses; else the first of those served, by name."
     )
-    runtime: Literal["onnxruntime", "openvino"] = Field(default="onnxruntime", description="What runs the networks.")
+    runtime: Literal["onnxruntime", "openvino", "triton"] = Field(
+        default="onnxruntime", description="What runs the networks: onnxruntime, openvino or triton."
+    )
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where they run.")
     threads: int | None = Field(default=None, ge=1, description="Threads of a network; else one per core.")
+
+    triton_url: str = Field(default="localhost:8001", description="Triton's gRPC address.")
+    triton_wait_seconds: float = Field(default=60, ge=0, description="How long to wait for Triton at the start.")
 
     instances: int = Field(default=1, ge=1, description="Batches of a model that run at the same time.")
     max_batch: int = Field(default=1, ge=1, description="Images of one padded shape that run together.")
