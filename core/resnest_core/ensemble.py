@@ -5,6 +5,7 @@ Shared by the gateway and the gRPC client; `tritonclient` is imported where it i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -118,8 +119,8 @@ def read_error(error: Exception, model: str, address: str) -> ResNeStError:
 
 
 def _sentence(message: str) -> str:
-    """Return our own sentence out of what Triton puts around it."""
-    return message.rpartition("message: ")[2].strip()
+    """Return our own sentence out of what Triton puts before it."""
+    return re.sub(r"^in ensemble '[^']*', ", "", message).rpartition("message: ")[2].strip()
 
 
 def read_card(config: ModelConfig) -> ModelCard | None:
