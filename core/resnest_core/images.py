@@ -165,13 +165,28 @@ def _decode_jpeg(data: bytes, header: ImageHeader) -> Pixels | None:
 
 def _decode_any(data: bytes) -> Pixels | None:
     if data.startswith(b"\x89PNG"):
-        # Without this chunk a PNG is a still one: damaged animations crash OpenCV 4.11 and 4.12.
-        data = data.replace(b"acTL", b"noTL")
+        data = _still_png(data)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         return None
     return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def _still_png(data: bytes) -> bytes:
+    """Rename the chunk that makes a PNG an animated one: damaged animations crash OpenCV 4.11 and 4.12.
+
+    Only chunks' names are looked at: the same four bytes may stand among the pixels.
+    """
+    if b"acTL" not in data:
+        return data
+    still = bytearray(data)
+    start = 8  # of a chunk: length, name, content, checksum
+    while start + 8 <= len(data):
+        if data[start + 4 : start + 8] == b"acTL":
+            still[start + 4 : start + 8] = b"noTL"
+        start += 12 + int.from_bytes(data[start : start + 4], "big")
+    return bytes(still)
 
 
 def _decode_gif(data: bytes) -> Pixels | None:

@@ -210,6 +210,20 @@ def test_other_formats_are_told_what_is_read(data: bytes) -> None:
         decode_image(data)
 
 
+def test_pixels_that_spell_the_name_of_a_chunk() -> None:
+    """`acTL` makes a PNG an animated one where it names a chunk, and is nothing but bytes among the pixels."""
+    pixels = np.frombuffer(b"acTL" * 3, np.uint8).reshape(1, 4, 3)
+    chunks = [
+        b"IHDR" + struct.pack(">IIBBBBB", 4, 1, 8, 2, 0, 0, 0),
+        b"IDAT" + zlib.compress(b"\0" + pixels.tobytes(), 0),
+        b"IEND",
+    ]
+    framed = [struct.pack(">I", len(one) - 4) + one + struct.pack(">I", zlib.crc32(one)) for one in chunks]
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+    assert b"acTL" in data
+    np.testing.assert_array_equal(decode_image(data), pixels)
+
+
 def png_header(width: int, height: int) -> bytes:
     """Return a PNG that ends where its pixels should begin."""
     body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
