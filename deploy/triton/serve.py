@@ -1,8 +1,9 @@
 """Start Triton Inference Server on a model repository, in the foreground; it is built first where it isn't there yet.
 
-    python deploy/triton/serve.py [--repository model_repository] [--http-port 8000] [--grpc-port 8001] …
+    python deploy/triton/serve.py [--repository model_repository] [--http-port 8000] [--grpc-port 8001] … [-- MORE]
 
-This process becomes the server, so signals reach it: SIGTERM and SIGINT let it finish what it works on.
+This process becomes the server, so signals reach it: SIGTERM and SIGINT let it finish what it works on. What
+follows `--` is for `tritonserver` itself.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--http-port", type=int, default=8000)
     parser.add_argument("--grpc-port", type=int, default=8001)
     parser.add_argument("--metrics-port", type=int, default=8002)
+    parser.add_argument("more", nargs="*", help="options of tritonserver itself, after --")
     parser.add_argument("--home", type=Path, help="where the server is built")
     parser.add_argument(
         "--project", type=Path, help="where this project is installed already, for the models to import"
@@ -58,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     home = build(asked.home)
     project = asked.project or install_project(home, home.folder / "project")
     ports = {name: getattr(asked, name) for name in ("host", "http_port", "grpc_port", "metrics_port")}
-    os.execve(home.server, command(home, asked.repository, **ports), home.environment(project))
+    os.execve(home.server, [*command(home, asked.repository, **ports), *asked.more], home.environment(project))
 
 
 if __name__ == "__main__":

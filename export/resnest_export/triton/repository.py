@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from resnest_core import tensors
 from resnest_core.card import ModelCard
-from resnest_core.errors import ParameterError
+from resnest_core.errors import ModelNotFoundError, ParameterError
 from resnest_core.repository import NETWORK_SUFFIX, installed_models, network_path, read_card
 from resnest_export.triton.models import PREPROCESS_SUFFIX, Platform, Serving, configs, warmup_size_hw
 from resnest_export.triton.text import to_text
@@ -32,10 +32,16 @@ def write_repository(repository: Path, serving: Serving, names: tuple[str, ...] 
         InvalidModelError: a network is damaged.
         ParameterError: a file can't be written.
     """
-    chosen = names or tuple(installed_models(repository))
+    installed = installed_models(repository)
+    for name in names:
+        if name not in installed:
+            found = ", ".join(installed) or "none"
+            raise ModelNotFoundError(f"There is no model {name!r} in {repository}, only {found}: name one of those.")
+    chosen = list(names) or installed
     for name in chosen:
-        write_model(repository, read_card(network_path(repository, name)), serving)
-    return list(chosen)
+        card = read_card(network_path(repository, name))
+        write_model(repository, card.model_copy(update={"name": name}), serving)  # Triton goes by the folder's name
+    return chosen
 
 
 def write_model(repository: Path, card: ModelCard, serving: Serving) -> None:
