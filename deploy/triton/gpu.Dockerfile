@@ -1,0 +1,26 @@
+# NVIDIA's Triton with what the preprocessing models need in Python. Not run yet. From the root of the clone:
+#   docker build -f deploy/triton/gpu.Dockerfile -t resnest-triton-gpu:0.1.0 .
+# TensorRT's engines are of one version: build them with this image's.
+ARG TRITON=nvcr.io/nvidia/tritonserver:25.03-py3
+
+FROM ${TRITON}
+ENV PIP_ROOT_USER_ACTION=ignore PIP_BREAK_SYSTEM_PACKAGES=1
+WORKDIR /source
+COPY deploy/triton/requirements.txt ./
+# The server is here already, and runs the networks itself.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    grep -vE '^(nvidia-pytriton|openvino|onnxruntime|flatbuffers)' requirements.txt > packages.txt \
+    && python3 -m pip install --quiet --no-deps -r packages.txt
+COPY . .
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python3 -m pip install --quiet --no-deps . && rm -r /source/*
+USER 1000:1000
+WORKDIR /
+HEALTHCHECK --interval=5s --timeout=5s --start-period=300s --retries=3 \
+    CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=4)"]
+ENTRYPOINT ["tritonserver"]
+CMD ["--model-repository=/models", \
+    "--exit-on-error=false", \
+    "--strict-readiness=false", \
+    "--disable-auto-complete-config", \
+    "--exit-timeout-secs=20"]
