@@ -168,7 +168,7 @@ def until_ready(url: str, status: int) -> None:
     ("arguments", "says"),
     [
         (["--triton-url", "127.0.0.1:9"], "Triton can't be reached at 127.0.0.1:9: start it"),
-        (["--model", "absent"], "has no model absent ready, only demo, "),
+        (["--model", "absent"], "has no model absent ready, only broken_preprocess, demo, "),
         (["--model", "broken"], "has no model broken ready"),
         (["--model", "demo_network"], "demo_network is not the ensemble of a detector"),
     ],
