@@ -18,7 +18,7 @@ Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 class Settings(BaseSettings):
     """The gateway's settings; each can be given as an environment variable, in capitals after `RESNEST_`."""
 
-    model_config = SettingsConfigDict(env_prefix="RESNEST_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="RESNEST_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
