@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from resnest_core.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from resnest_client.async_grpc_detector import AsyncGrpcDetector
     from resnest_client.async_http_detector import AsyncHttpDetector
+    from resnest_client.grpc_detector import GrpcDetector
     from resnest_client.http_detector import HttpDetector
 
-__all__ = ["AsyncHttpDetector", "HttpDetector"]
+__all__ = ["AsyncGrpcDetector", "AsyncHttpDetector", "GrpcDetector", "HttpDetector"]
+
+MODULES = {
+    "AsyncGrpcDetector": "async_grpc_detector",
+    "AsyncHttpDetector": "async_http_detector",
+    "GrpcDetector": "grpc_detector",
+    "HttpDetector": "http_detector",
+}
 
 
 def __getattr__(name: str) -> object:
-    """Import on first use: the command line reads this package where httpx isn't installed.
+    """Import on first use: the command line reads this package where the client's packages aren't installed.
 
     Raises:
-        MissingExtraError: a package of the client isn't installed.
+        MissingExtraError: one of them isn't.
     """
-    if name not in __all__:
+    if name not in MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from resnest_client.async_http_detector import AsyncHttpDetector
-        from resnest_client.http_detector import HttpDetector
+        module = import_module(f"resnest_client.{MODULES[name]}")
     except ModuleNotFoundError as error:
-        raise MissingExtraError(str(error.name), "client") from error
-    return {"AsyncHttpDetector": AsyncHttpDetector, "HttpDetector": HttpDetector}[name]
+        raise MissingExtraError(str(error.name).partition(".")[0], "client") from error
+    return getattr(module, name)

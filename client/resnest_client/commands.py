@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-import json
-import re
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import track
 
 from resnest_client.concurrency import in_order
-from resnest_core.card import ModelCard
+from resnest_client.outputs import SUFFIXES, Output, Result, choose_output
+from resnest_client.progress import progress_bar
+from resnest_client.sending import GRPC_MAX_CONCURRENCY, MAX_CONCURRENCY
 from resnest_core.detections import Detections
 from resnest_core.detector import Detector, InProcessDetector, checked_threshold
-from resnest_core.drawing import DRAWING_THRESHOLD, draw, encode
-from resnest_core.errors import ImageError, ModelNotFoundError, ParameterError
-from resnest_core.formats import coco, native
-from resnest_core.images import load_image
+from resnest_core.errors import (
+    AccessError,
+    ImageError,
+    ModelNotFoundError,
+    ParameterError,
+    RemoteError,
+    RuntimeUnavailableError,
+)
 from resnest_core.masks import MASK_FORMS, mask_form
 from resnest_core.repository import default_model, find_repository, installed_models, load_detector
 
 if TYPE_CHECKING:
-    from resnest_client import HttpDetector
+    from resnest_client import GrpcDetector, HttpDetector
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
-NUMBERS = re.compile(r"\[\n([-+.\de,\s]*)\]")  # a list of numbers in indented JSON: for the eye, on one line
 SOME_FAILED = 2  # exit code where some images couldn't be used
-CONCURRENCY = 4  # requests to a gateway that are in flight at a time
+GRPC = "grpc://"
 
 
 class AnswerFormat(str, Enum):
@@ -55,12 +55,19 @@ def detect(
     runtime: Annotated[str | None, typer.Option(help="onnxruntime, if not given, or openvino.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, if not given, or cuda.")] = None,
     repository: Annotated[Path | None, typer.Option(help="The model repository.")] = None,
-    url: Annotated[str | None, typer.Option(help="A gateway, such as http://localhost:8000, to ask instead.")] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(help="To ask instead: a gateway, http://localhost:8000, or Triton, grpc://localhost:8001."),
+    ] = None,
     api_key: Annotated[
-        str | None, typer.Option(help="Of the gateway; better in the environment.", envvar="RESNEST_API_KEY")
+        str | None, typer.Option(help="Of the gateway; better in the environment, as RESNEST_API_KEY.")
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option(help=f"Requests to the gateway in flight at a time; {CONCURRENCY} if not given.")
+        int | None,
+        typer.Option(
+            help="Requests in flight at a time; if not given "
+            f"{MAX_CONCURRENCY} to a gateway, {GRPC_MAX_CONCURRENCY} to Triton."
+        ),
     ] = None,
     score_threshold: Annotated[
         float | None, typer.Option(help="0…1; nothing at or below it is answered. Drawings: 0.3 if not given.")
@@ -68,54 +75,69 @@ def detect(
     answer_format: Annotated[AnswerFormat, typer.Option("--format", help="Of the JSON.")] = AnswerFormat.NATIVE,
     masks: Annotated[str, typer.Option(help=f"Form of the masks: {', '.join(MASK_FORMS)} or none.")] = "rle",
     output: Annotated[
-        Path | None, typer.Option(help="FILE.json for the answers, or a folder for drawn images; else JSON on stdout.")
+        Path | None,
+        typer.Option(
+            help="FILE.json for a list of answers; FILE.jsonl for one a line, as they come: run again, the command "
+            "does what isn't there yet; or a folder for drawn images. Else JSON on stdout."
+        ),
     ] = None,
 ) -> None:
     """Detect objects in images: JSON, COCO results, or drawn images."""
-    _check_options(url, {"--runtime": runtime, "--device": device, "--repository": repository}, concurrency)
-    files = list(_files(images))
+    _check_options(url, {"--runtime": runtime, "--device": device, "--repository": repository}, concurrency, api_key)
+    every = list(_files(images))
     want_masks = mask_form(masks) is not None
-    drawings = _drawings(files, output) if output and output.suffix != ".json" else {}
-    if output:
-        _make_folder(output if drawings else output.parent)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    answers: list[dict[str, Any]] = []
-    failed = 0
-    at_once = 1 if url is None else concurrency or CONCURRENCY
-    with (
-        _local(model, runtime, device, repository, console) if url is None else _remote(url, model, api_key, at_once)
-    ) as detector:
-        if drawings and score_threshold is None:
-            score_threshold = DRAWING_THRESHOLD
-        checked_threshold(score_threshold, detector.card)
-        work = partial(_timed, detector, score_threshold, want_masks)
-        progress = track(files, "Detecting", console=console, transient=True, disable=not console.is_terminal)
-        with closing(in_order(work, files, at_once)) as results:
-            for image_id, file, result in zip(_image_ids(files), progress, results, strict=True):
-                try:
-                    found, milliseconds = result()
-                    if drawings:
-                        _draw(file, found, detector.card, drawings[file])
-                except ImageError as error:
-                    failed += 1
-                    console.print(f"{file}: {error}", markup=False)
-                    continue
-                if answer_format is AnswerFormat.COCO:
-                    answers += coco(found, detector.card, masks=masks, image_id=image_id)
-                else:
-                    answer = {"file": str(file), **native(found, detector.card, masks=masks)}
-                    answers.append({**answer, "timings_ms": {"total": milliseconds}})
-    if not drawings:
-        _write(answers, output)
+    with choose_output(output, every, masks, is_coco=answer_format is AnswerFormat.COCO) as chosen:
+        files = chosen.left(every)
+        if done := len(set(every) - set(files)):
+            console.print(f"{done} of {len(set(every))} images are done already.")
+        if not files:
+            return
+        if score_threshold is None:
+            score_threshold = chosen.score_threshold
+        at_once = _at_once(url, concurrency)
+        with (
+            _local(model, runtime, device, repository, console)
+            if url is None
+            else _remote(url, model, api_key, at_once)
+        ) as detector:
+            checked_threshold(score_threshold, detector.card)
+            chosen.begin(detector.card)
+            failed = _detect(partial(_timed, detector, score_threshold, want_masks), files, at_once, chosen, console)
+        chosen.finish()
     if output and console.is_terminal:
-        console.print(f"The {'drawings' if drawings else 'answers'} are in {output}.", markup=False)
+        console.print(f"What was found is in {output}.", markup=False)
     if failed:
         if len(files) > 1:
             console.print(f"{failed} of {len(files)} images couldn't be used.")
         raise typer.Exit(SOME_FAILED)
 
 
-def _check_options(url: str | None, local: dict[str, object], concurrency: int | None) -> None:
+def _detect(
+    work: Callable[[Path], tuple[Detections, float]],
+    files: list[Path],
+    at_once: int,
+    output: Output,
+    console: Console,
+) -> int:
+    """Give each file's result to the output, in order, and return how many files couldn't be used."""
+    failed = 0
+    with closing(in_order(work, files, at_once)) as results, progress_bar(console) as progress:
+        for image_id, file, result in zip(
+            _image_ids(files), progress.track(files, description="Detecting"), results, strict=True
+        ):
+            try:
+                found, milliseconds = result()
+                output.add(Result(file, image_id, found, milliseconds))
+            except ImageError as error:
+                failed += 1
+                console.print(f"{file}: {error}", markup=False)
+            except (AccessError, ModelNotFoundError, RemoteError, RuntimeUnavailableError) as error:
+                raise type(error)(f"{error} {output.kept}".strip()) from error
+    return failed
+
+
+def _check_options(url: str | None, local: dict[str, object], concurrency: int | None, api_key: str | None) -> None:
     """Refuse options that would do nothing.
 
     Raises:
@@ -123,7 +145,9 @@ def _check_options(url: str | None, local: dict[str, object], concurrency: int |
     """
     given = [name for name, value in local.items() if value is not None]
     if url is not None and given:
-        raise ParameterError(f"{' and '.join(given)} can't be chosen with --url: the gateway has its own.")
+        raise ParameterError(f"{' and '.join(given)} can't be chosen with --url: the server has its own.")
+    if url is not None and url.startswith(GRPC) and api_key is not None:
+        raise ParameterError("--api-key is for a gateway: Triton asks for none.")
     if url is None and concurrency is not None:
         raise ParameterError("--concurrency is for --url: in this process one image is detected after the other.")
     if concurrency is not None and concurrency < 1:
@@ -155,58 +179,24 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
             raise ParameterError(f"There is no file or folder {path}.")
 
 
-def _drawings(files: list[Path], folder: Path) -> dict[Path, Path]:
-    """Return where each file's drawing goes: the same name, as PNG where it was one, else as JPEG.
-
-    Raises:
-        ParameterError: it isn't a folder's name, two drawings would have the same one, or one that of an image.
-    """
-    if folder.suffix.lower() in SUFFIXES:
-        raise ParameterError(f"--output {folder} must be a FILE.json, or a folder for drawn images.")
-    drawings = {
-        file: folder / file.with_suffix(".png" if file.suffix.lower() == ".png" else ".jpg").name for file in files
-    }
-    path, count = Counter(drawings.values()).most_common(1)[0]
-    if count > 1:
-        raise ParameterError(f"{count} images would be drawn to {path}: pass them one folder at a time.")
-    if folder.resolve() in {file.resolve().parent for file in files}:
-        raise ParameterError(f"The folder {folder} holds the images themselves: name another --output.")
-    return drawings
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ParameterError(f"The folder {folder} can't be made ({error.strerror}): name another --output.") from error
-
-
-def _draw(file: Path, found: Detections, card: ModelCard, path: Path) -> None:
-    drawing = draw(load_image(file), found, card, score_threshold=0)
-    _save(encode(drawing, "image/png" if path.suffix == ".png" else "image/jpeg"), path)
-
-
 def _image_ids(files: list[Path]) -> list[int]:
     """Return COCO's ids, which its files are named by; where they aren't, or not all, their places in the list."""
     numbers = [int(file.stem) for file in files if file.stem.isdecimal()]
     return numbers if len(set(numbers)) == len(files) else list(range(len(files)))
 
 
-def _write(answers: list[dict[str, Any]], path: Path | None) -> None:
-    if path is None:
-        typer.echo(NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", json.dumps(answers, indent=2)))
-    else:
-        _save(json.dumps(answers).encode(), path)
+def _at_once(url: str | None, concurrency: int | None) -> int:
+    """Return how many files are worked on at a time."""
+    if url is None:
+        return 1
+    return concurrency or (GRPC_MAX_CONCURRENCY if url.startswith(GRPC) else MAX_CONCURRENCY)
 
 
-def _save(data: bytes, path: Path) -> None:
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise ParameterError(f"{path} can't be written ({error.strerror}): name another --output.") from error
+def _remote(url: str, model: str | None, api_key: str | None, concurrency: int) -> GrpcDetector | HttpDetector:
+    if url.startswith(GRPC):
+        from resnest_client import GrpcDetector
 
-
-def _remote(url: str, model: str | None, api_key: str | None, concurrency: int) -> HttpDetector:
+        return GrpcDetector(url, model, max_concurrency=concurrency)
     from resnest_client import HttpDetector
 
     return HttpDetector(url, model, api_key=api_key, max_concurrency=concurrency)

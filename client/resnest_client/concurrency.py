@@ -23,17 +23,25 @@ def in_order(work: Callable[[T], R], items: Iterable[T], limit: int) -> Generato
     if limit == 1:
         yield from (partial(work, item) for item in items)
         return
+    with ThreadPoolExecutor(limit) as pool:
+        yield from in_order_of(lambda item: pool.submit(work, item), items, limit)
+
+
+def in_order_of(
+    start: Callable[[T], Future[R]], items: Iterable[T], limit: int
+) -> Generator[Callable[[], R], None, None]:
+    """Do the same with what `start` starts, which holds itself to `limit` at a time. What is left is cancelled."""
     window: deque[Future[R]] = deque()
-    pool = ThreadPoolExecutor(limit)
     try:
         for item in items:
-            window.append(pool.submit(work, item))
+            window.append(start(item))
             if len(window) == AHEAD * limit:
                 yield window.popleft().result
         while window:
             yield window.popleft().result
     finally:
-        pool.shutdown(cancel_futures=True)
+        for future in window:
+            future.cancel()
 
 
 async def in_order_async(

@@ -9,17 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 import httpx
 from pydantic import ValidationError
 
+from resnest_client.sending import CONNECT_TIMEOUT, check_bounds, encoded
 from resnest_core.card import ModelCard
 from resnest_core.detections import Detections
 from resnest_core.detector import checked_threshold
-from resnest_core.drawing import encode
 from resnest_core.errors import (
     AccessError,
     ImageTooLargeError,
@@ -31,13 +30,10 @@ from resnest_core.errors import (
     RuntimeUnavailableError,
 )
 from resnest_core.formats import from_native
-from resnest_core.images import Image, load_image, read_file, read_header
+from resnest_core.images import Image, read_header
 
 API_KEY = "RESNEST_API_KEY"  # the environment variable
-TIMEOUT = 60.0  # seconds; a large model on a busy CPU takes its time
-CONNECT_TIMEOUT = 10.0  # seconds at most to reach the server
 KEEP_ALIVE = 4.0  # seconds that an idle connection is kept: less than uvicorn's 5, so that it isn't closed in our hands
-MAX_CONCURRENCY = 4
 
 # The gateway's problem types, as the errors that the same fault raises in the process.
 PROBLEMS: dict[str, type[ResNeStError]] = {
@@ -107,10 +103,7 @@ class Exchange:
         Raises:
             ParameterError: one is outside what it may be.
         """
-        if not timeout > 0:
-            raise ParameterError(f"timeout must be more than 0 seconds, not {timeout}.")
-        if max_concurrency < 1:
-            raise ParameterError(f"max_concurrency must be at least 1, not {max_concurrency}.")
+        check_bounds(timeout, max_concurrency)
         return {
             "base_url": self._url,
             "headers": {"Authorization": f"Bearer {self._key}"} if self._key else {},
@@ -142,7 +135,7 @@ class Exchange:
             ParameterError: the threshold isn't in 0…1.
         """
         threshold = checked_threshold(score_threshold, card)
-        data = _encoded(image)
+        data = encoded(image)
         mask_size = card.mask_size if masks else None
         return Question(
             "POST",
@@ -201,14 +194,6 @@ def _checked_key(key: str | None) -> str | None:
 
 def _path(model: str) -> str:
     return f"/v1/models/{quote(model, safe='')}"
-
-
-def _encoded(image: Image) -> bytes:
-    if isinstance(image, bytes):
-        return image
-    if isinstance(image, str | Path):
-        return read_file(image)
-    return encode(load_image(image), "image/png")
 
 
 def _problem(response: httpx.Response) -> ResNeStError:

@@ -2,6 +2,7 @@
 
 A detection changes nothing on the server, so a request whose connection failed or broke may be sent again (RFC 9110,
 9.2.2), and so may one that the server refused for the moment. A time-out isn't: the server may still be at work on it.
+Over gRPC one status, UNAVAILABLE, stands for all of that; what a time-out is has another, DEADLINE_EXCEEDED.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
-from tenacity import RetryCallState, stop_after_attempt, wait_random_exponential
+from tenacity import RetryCallState, stop_after_attempt, stop_before_delay, wait_random_exponential
 
 from resnest_core.errors import ParameterError
 
@@ -35,14 +36,33 @@ def policy(retries: int) -> dict[str, Any]:
     Raises:
         ParameterError: there are less than 0 retries.
     """
-    if retries < 0:
-        raise ParameterError(f"retries must be at least 0, not {retries}.")
     return {
-        "stop": stop_after_attempt(1 + retries),
+        "stop": _attempts(retries),
         "retry": is_worth_it,
         "wait": seconds_to_wait,
         "retry_error_callback": _last,
     }
+
+
+def grpc_policy(retries: int, timeout: float) -> dict[str, Any]:
+    """Return the arguments of `tenacity.AsyncRetrying` for calls that have `timeout` seconds, with all attempts.
+
+    Raises:
+        ParameterError: there are less than 0 retries.
+    """
+    return {
+        "stop": _attempts(retries) | stop_before_delay(timeout),
+        "retry": is_unavailable,
+        "wait": backoff,
+        "retry_error_callback": _last,
+    }
+
+
+def is_unavailable(state: RetryCallState) -> bool:
+    """Tell whether a call of gRPC found nobody, lost its connection, or was refused for the moment."""
+    assert state.outcome is not None
+    status = getattr(state.outcome.exception(), "status", None)  # of tritonclient's InferenceServerException
+    return status is not None and str(status()) == "StatusCode.UNAVAILABLE"
 
 
 def is_worth_it(state: RetryCallState) -> bool:
@@ -70,6 +90,12 @@ def retry_after(response: httpx.Response) -> float | None:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
     except (ValueError, TypeError, OverflowError):
         return None
+
+
+def _attempts(retries: int) -> stop_after_attempt:
+    if retries < 0:
+        raise ParameterError(f"retries must be at least 0, not {retries}.")
+    return stop_after_attempt(1 + retries)
 
 
 def _last(state: RetryCallState) -> Any:

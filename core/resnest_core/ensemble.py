@@ -20,6 +20,7 @@ from resnest_core.errors import (
     MissingExtraError,
     ModelNotFoundError,
     NotAnImageError,
+    ParameterError,
     RemoteError,
     ResNeStError,
     RuntimeUnavailableError,
@@ -34,11 +35,13 @@ SCORE_THRESHOLD = "score_threshold"  # float32 [1], optional
 WANT_MASKS = "want_masks"  # bool [1], optional, mask models only
 
 MAX_MESSAGE = 2**31 - 1
-# A server that went away and comes back is found again within seconds, and a dead connection is noticed.
+# A server that went away and comes back is found again within seconds, and a connection that takes no more bytes is
+# dead after the keep-alive's time-out. Servers bear one ping in 5 minutes while they send nothing: more would end a
+# request that takes long with "too many pings".
 CHANNEL_OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_send_message_length", MAX_MESSAGE),
     ("grpc.max_receive_message_length", MAX_MESSAGE),
-    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_time_ms", 300_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 200),
@@ -56,7 +59,9 @@ def import_client() -> Any:
     try:
         import tritonclient.grpc
     except ImportError as error:
-        raise MissingExtraError(error.name or "tritonclient", "client") from error
+        raise MissingExtraError("tritonclient", "client") from error
+    except RuntimeError as error:  # it is there, what it needs for gRPC isn't
+        raise MissingExtraError("tritonclient[grpc]", "client") from error
     return tritonclient.grpc
 
 
@@ -91,14 +96,14 @@ def read_result(result: InferResult, want_masks: bool, card: ModelCard) -> Detec
         RemoteError: it lacks tensors, or they make no sense.
     """
     names = tensors.output_names(card.has_masks and want_masks)
-    arrays = {name: result.as_numpy(name) for name in (*names, tensors.ORIGINAL_SIZES)}
-    missing = [name for name, array in arrays.items() if array is None]
-    if missing:
-        raise RemoteError(f"{card.name} answered without {', '.join(missing)}: export its repository again.")
-    height, width = (int(side) for side in arrays.pop(tensors.ORIGINAL_SIZES)[0])
     try:
+        arrays = {name: result.as_numpy(name) for name in (*names, tensors.ORIGINAL_SIZES)}
+        missing = [name for name, array in arrays.items() if array is None]
+        if missing:
+            raise RemoteError(f"{card.name} answered without {', '.join(missing)}: export its repository again.")
+        height, width = (int(side) for side in arrays.pop(tensors.ORIGINAL_SIZES)[0])
         return unpack(arrays, 0, (height, width), want_masks)
-    except (ResNeStError, IndexError, ValueError) as error:
+    except (ParameterError, IndexError, TypeError, ValueError) as error:
         raise RemoteError(f"{card.name} answered what makes no sense: export its repository again.") from error
 
 

@@ -1,4 +1,4 @@
-"""What the clients' tests share: no key from outside, waits that take no time, and a gateway on a socket."""
+"""What the clients' tests share: no key from outside, waits that take no time, and servers on sockets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from functools import partial
 import pytest
 from tenacity import AsyncRetrying, Retrying
 
-from resnest_client import async_http_detector, http_detector
+from resnest_client import async_grpc_detector, async_http_detector, http_detector
+from tests.client.fake_triton import FakeTriton, Triton
 from tests.client.served import Serve, Served
 
 
@@ -26,7 +27,8 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         seconds.append(time)
 
     monkeypatch.setattr(http_detector, "Retrying", partial(Retrying, sleep=seconds.append))
-    monkeypatch.setattr(async_http_detector, "AsyncRetrying", partial(AsyncRetrying, sleep=sleep))
+    for module in (async_http_detector, async_grpc_detector):
+        monkeypatch.setattr(module, "AsyncRetrying", partial(AsyncRetrying, sleep=sleep))
     return seconds
 
 
@@ -42,3 +44,17 @@ def serve() -> Iterator[Serve]:
     yield start
     for served in started:
         served.stop()
+
+
+@pytest.fixture
+def fake_triton() -> Iterator[Triton]:
+    """Return a function that starts a Triton: `fake_triton(runtime, refuse=…)`."""
+    started: list[FakeTriton] = []
+
+    def start(*runtimes: object, **options: object) -> FakeTriton:
+        started.append(FakeTriton(*runtimes, **options))  # type: ignore[arg-type]
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()

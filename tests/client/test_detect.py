@@ -242,10 +242,14 @@ def test_a_bad_image_among_good_ones(folder: Path, tmp_path: Path, output: str |
         ([PHOTOGRAPHS, "--repository", "absent"], ModelNotFoundError, "There are no models in absent"),
         ([PHOTOGRAPHS, "--masks", "paper"], ParameterError, "masks must be one of"),
         ([PHOTOGRAPHS, "--score-threshold", "2"], ParameterError, "score_threshold must be"),
-        ([PHOTOGRAPHS, "--output", "drawing.png"], ParameterError, "must be a FILE.json, or a folder"),
+        ([PHOTOGRAPHS, "--output", "drawing.png"], ParameterError, "must be a FILE.json, a FILE.jsonl, or a"),
         ([PHOTOGRAPHS, "--output", Path(__file__)], ParameterError, "can't be made (File exists)"),
         ([PHOTOGRAPHS, "--output", Path(__file__) / "x.json"], ParameterError, "can't be made"),
-        ([PHOTOGRAPHS, "--url", "grpc://localhost"], ParameterError, "is not an address of HTTP"),
+        ([PHOTOGRAPHS, "--url", "ftp://localhost"], ParameterError, "is not an address of HTTP"),
+        ([PHOTOGRAPHS, "--url", "grpc://"], ParameterError, "grpc:// is not an address of gRPC: use one such as"),
+        ([PHOTOGRAPHS, "--url", "grpc://127.0.0.1:9"], RuntimeUnavailableError, "Triton can't be reached at 127.0.0.1"),
+        ([PHOTOGRAPHS, "--url", "grpc://x", "--api-key", "a"], ParameterError, "Triton asks for none"),
+        ([PHOTOGRAPHS, "--url", "grpc://x", "--device", "cpu"], ParameterError, "--device can't be chosen with --url"),
         ([PHOTOGRAPHS, "--url", "http://127.0.0.1:9"], RuntimeUnavailableError, "can't be reached"),
         ([PHOTOGRAPHS, "--url", "http://x", "--api-key", "a b"], ParameterError, "printable ASCII"),
         ([PHOTOGRAPHS, "--url", "http://x", "--runtime", "openvino"], ParameterError, "--runtime can't be chosen with"),
@@ -253,7 +257,7 @@ def test_a_bad_image_among_good_ones(folder: Path, tmp_path: Path, output: str |
         (
             [PHOTOGRAPHS, "--url", "http://x", "--device", "cpu", "--repository", "y"],
             ParameterError,
-            "--device and --repository can't be chosen with --url: the gateway has its own.",
+            "--device and --repository can't be chosen with --url: the server has its own.",
         ),
         ([PHOTOGRAPHS, "--concurrency", "2"], ParameterError, "--concurrency is for --url"),
         ([PHOTOGRAPHS, "--url", "http://x", "--concurrency", "0"], ParameterError, "--concurrency must be at least 1"),
@@ -348,7 +352,7 @@ def test_progress_is_shown_on_a_terminal(tmp_path: Path) -> None:
         os.close(follower)
         said = read_to_the_end(leader)
     assert "Detecting" in said
-    assert f"The drawings are in {tmp_path}." in said
+    assert f"What was found is in {tmp_path}." in said
 
 
 def test_the_demo_finds_what_is_in_its_photographs() -> None:

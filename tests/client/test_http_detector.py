@@ -257,8 +257,8 @@ def test_without_its_packages(package: str) -> None:
 
 
 def test_the_package_has_no_other_names() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'GrpcDetector'"):
-        resnest_client.GrpcDetector  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'AbacusDetector'"):
+        resnest_client.AbacusDetector  # noqa: B018
 
 
 @pytest.mark.parametrize(

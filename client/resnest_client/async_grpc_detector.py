@@ -1,0 +1,159 @@
+"""A detector in Triton, over gRPC, for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from functools import partial
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from tenacity import AsyncRetrying
+
+from resnest_client.async_detector import AsyncDetector
+from resnest_client.retries import RETRIES, grpc_policy
+from resnest_client.sending import CONNECT_TIMEOUT, GRPC_MAX_CONCURRENCY, TIMEOUT, check_bounds, encoded
+from resnest_core import ensemble
+from resnest_core.card import ModelCard
+from resnest_core.detections import Detections
+from resnest_core.detector import checked_threshold
+from resnest_core.errors import (
+    InvalidModelError,
+    ModelNotFoundError,
+    ParameterError,
+    RemoteError,
+    ResNeStError,
+    RuntimeUnavailableError,
+)
+from resnest_core.images import Image
+
+SCHEME = "grpc"
+PORT = 8001  # Triton's own choice
+URL = f"{SCHEME}://localhost:{PORT}"
+
+T = TypeVar("T")
+
+
+class AsyncGrpcDetector(AsyncDetector):
+    """Detects objects through the Triton at `url`: `async with AsyncGrpcDetector(url) as detector`.
+
+    The arguments are those of `GrpcDetector`, and so are the errors; but the server is asked nothing before the
+    `async with`, or `open`.
+    """
+
+    def __init__(
+        self,
+        url: str = URL,
+        model: str | None = None,
+        *,
+        timeout: float = TIMEOUT,
+        retries: int = RETRIES,
+        max_concurrency: int = GRPC_MAX_CONCURRENCY,
+    ) -> None:
+        super().__init__(max_concurrency)
+        ensemble.import_client()
+        check_bounds(timeout, max_concurrency)
+        self._address = address(url)
+        self._model = model
+        self._timeout = timeout
+        self._policy = grpc_policy(retries, timeout)
+        self._places = asyncio.Semaphore(max_concurrency)
+        self._client: Any = None
+
+    async def read_card(self) -> ModelCard:
+        from tritonclient.grpc.aio import InferenceServerClient
+        from tritonclient.utils import InferenceServerException
+
+        self._client = InferenceServerClient(self._address, channel_args=ensemble.CHANNEL_OPTIONS)
+        try:
+            card = await (self._first_card() if self._model is None else self._card_of(self._model))
+            ensemble.check_tensors(await self._look(self._client.get_model_metadata, card.name), card)
+        except InferenceServerException as error:
+            raise self._no_card(error) from error
+        return card
+
+    async def detect(self, image: Image, *, score_threshold: float | None = None, masks: bool = True) -> Detections:
+        """See `GrpcDetector.detect`. Cancelled, it cancels the request, and Triton lets go of it where it still waits.
+
+        Raises, besides what is said there:
+            RuntimeError: the detector isn't open.
+        """
+        from tritonclient.utils import InferenceServerException
+
+        threshold = checked_threshold(score_threshold, self.card)
+        async with self._places:
+            data = await asyncio.to_thread(encoded, image)  # an image is read from a file, or encoded
+            inputs = ensemble.make_inputs(data, threshold, masks, self.card)
+            infer = partial(
+                self._opened().infer, self.card.name, inputs, outputs=ensemble.make_outputs(masks, self.card)
+            )
+            try:
+                result = await self._ask(infer, self._timeout)
+            except InferenceServerException as error:
+                raise ensemble.read_error(error, self.card.name, self._address) from error
+        return ensemble.read_result(result, masks, self.card)
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    def _opened(self) -> Any:
+        if self._client is None:
+            raise RuntimeError("This detector is closed, or was never opened.")
+        return self._client
+
+    async def _ask(self, call: Any, seconds: float) -> Any:
+        """Make a call of Triton's client, and again where that is safe, until it succeeds or its time is over."""
+        end = time.monotonic() + seconds
+
+        async def attempt() -> Any:
+            return await call(client_timeout=max(end - time.monotonic(), 0))
+
+        return await AsyncRetrying(**self._policy)(attempt)
+
+    def _look(self, call: Any, *arguments: str) -> Awaitable[Any]:
+        return self._ask(partial(call, *arguments), min(self._timeout, CONNECT_TIMEOUT))
+
+    async def _card_of(self, model: str) -> ModelCard:
+        card = ensemble.read_card((await self._look(self._client.get_model_config, model)).config)
+        if card is None:
+            raise InvalidModelError(f"Triton's model {model} is not the ensemble of a detector: name that one.")
+        return card
+
+    async def _first_card(self) -> ModelCard:
+        index = await self._look(self._client.get_model_repository_index)
+        for name in sorted(model.name for model in index.models if model.state == "READY"):
+            card = ensemble.read_card((await self._look(self._client.get_model_config, name)).config)
+            if card is not None:
+                return card
+        raise ModelNotFoundError(
+            f"Triton at {self._address} has none of this project's models ready: `resnest repository` makes them."
+        )
+
+    def _no_card(self, error: Exception) -> ResNeStError:
+        meaning = ensemble.read_error(error, self._model or "", self._address)
+        if isinstance(meaning, RuntimeUnavailableError):
+            return RuntimeUnavailableError(
+                f"Triton can't be reached at {self._address}: start it, or name the address of its gRPC port."
+            )
+        if isinstance(meaning, RemoteError):
+            return RemoteError(f"What answers at {self._address} is not Triton: name the address of its gRPC port.")
+        return meaning
+
+
+def address(url: str) -> str:
+    """Return host and port of an address such as `grpc://localhost:8001`.
+
+    Raises:
+        ParameterError: it isn't one of gRPC.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or PORT
+    except ValueError:
+        host, port = None, PORT
+    if not host or parts.scheme != SCHEME or parts.username or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ParameterError(f"{url} is not an address of gRPC: use one such as {URL}.")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
