@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -68,7 +70,9 @@ class TritonServer(Closing):
     def start(self, *, wait: bool = True) -> Self:
         """Start it, and wait until it is ready."""
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                self._command, env=self._environment, stdout=log, stderr=log, start_new_session=True
+            )
         if wait:
             self.wait()
         return self
@@ -93,8 +97,7 @@ class TritonServer(Closing):
         """End it at once, as a crash would."""
         if self.process is not None:
             self.process.kill()
-            self.process.wait()
-            self.process = None
+            self._reap()
 
     def close(self) -> None:
         """Let it finish, and end."""
@@ -104,8 +107,15 @@ class TritonServer(Closing):
                 self.process.wait(timeout=STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-                self.process.wait()
-            self.process = None
+            self._reap()
+
+    def _reap(self) -> None:
+        """Wait for the server, and end its models' processes where they outlive it."""
+        assert self.process is not None
+        self.process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process = None
 
 
 def free_ports(count: int) -> list[int]:

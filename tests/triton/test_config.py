@@ -191,5 +191,5 @@ def test_the_command_writes_all_models_or_those_named(tmp_path: Path) -> None:
     read = text_format.Parse((tmp_path / "one_network/config.pbtxt").read_text(), ModelConfig())
     assert (read.name, read.dynamic_batching.default_queue_policy.max_queue_size) == ("one_network", 5)
     assert not (tmp_path / "demo").exists()
-    with pytest.raises(ModelNotFoundError, match="There is no model 'three' in .*, only one, two"):
+    with pytest.raises(ModelNotFoundError, match="There is no model 'three'"):
         write_repository(tmp_path, Serving(), ("three",))
