@@ -81,6 +81,7 @@ class AsyncGrpcDetector(AsyncDetector):
         """
         from tritonclient.utils import InferenceServerException
 
+        self._opened()
         threshold = checked_threshold(score_threshold, self.card)
         async with self._places:
             data = await asyncio.to_thread(encoded, image)  # an image is read from a file, or encoded

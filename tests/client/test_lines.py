@@ -18,9 +18,9 @@ from resnest_core.errors import ModelNotFoundError, ParameterError, RuntimeUnava
 from resnest_core.runtimes import FakeRuntime
 from resnest_core.runtimes.fake import FAKE_CARD
 from tests.client.fake_triton import UNAVAILABLE, FakeTriton, Refusal, Triton
+from tests.client.grpc_kinds import once, until
 from tests.client.served import Serve
 from tests.client.test_detect import RESNEST, detect, without_times
-from tests.client.test_grpc_detectors import once, until
 
 COUNT = 12
 

@@ -1,0 +1,125 @@
+"""What is asked again over gRPC, how often, and until when; and arguments that none could keep."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+import pytest
+
+from resnest_client import AsyncGrpcDetector, GrpcDetector
+from resnest_client.async_grpc_detector import address
+from resnest_core.errors import (
+    ModelNotFoundError,
+    NotAnImageError,
+    ParameterError,
+    RemoteError,
+    ResNeStError,
+    RuntimeUnavailableError,
+)
+from tests.client.fake_triton import UNAVAILABLE, Refusal, Triton
+from tests.client.grpc_kinds import PATIENCE, Ask, both, once
+from tests.client.kinds import pixels
+
+
+@both
+@pytest.mark.parametrize("count", [1, 2])
+def test_asked_again(ask: Ask, fake_triton: Triton, count: int, slept: list[float]) -> None:
+    server = fake_triton(refuse=once(*[UNAVAILABLE] * count))
+    _, (found,) = ask([pixels()], server.url)
+    assert len(found) == 3
+    assert (server.asked, len(slept)) == (1 + count, count)
+    assert all(0 <= seconds <= 0.5 * 2**turn for turn, seconds in enumerate(slept))
+
+
+@both
+@pytest.mark.parametrize("retries", [0, 1, 4])
+def test_it_gives_up(ask: Ask, fake_triton: Triton, retries: int, slept: list[float]) -> None:
+    server = fake_triton(refuse=lambda _: UNAVAILABLE)
+    with pytest.raises(RuntimeUnavailableError, match="doesn't answer for fake now: try again later"):
+        ask([pixels()], server.url, retries=retries)
+    assert (server.asked, len(slept)) == (1 + retries, retries)
+
+
+@both
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, NotAnImageError),
+        (grpc.StatusCode.NOT_FOUND, ModelNotFoundError),
+        (grpc.StatusCode.INTERNAL, RemoteError),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, RuntimeUnavailableError),
+        (grpc.StatusCode.CANCELLED, RuntimeUnavailableError),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, RuntimeUnavailableError),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_asked_once(
+    ask: Ask, fake_triton: Triton, status: grpc.StatusCode, error: type[ResNeStError], slept: list[float]
+) -> None:
+    server = fake_triton(refuse=once((status, "no")))
+    with pytest.raises(error):
+        ask([pixels()], server.url)
+    assert (server.asked, slept) == (1, [])
+
+
+@both
+def test_a_time_out_is_of_all_attempts(ask: Ask, fake_triton: Triton, slept: list[float]) -> None:
+    def late(_: int) -> Refusal:
+        time.sleep(0.4)
+        return UNAVAILABLE
+
+    server = fake_triton(refuse=late)
+    start = time.monotonic()
+    with pytest.raises(RuntimeUnavailableError):
+        ask([pixels()], server.url, timeout=1, retries=100)
+    assert time.monotonic() - start < 2
+    assert server.asked <= 3
+    assert len(slept) <= 2
+
+
+@both
+def test_a_server_that_hangs(ask: Ask, fake_triton: Triton, slept: list[float]) -> None:
+    release = threading.Event()
+
+    def hang(_: int) -> None:
+        release.wait(PATIENCE)
+
+    server = fake_triton(refuse=hang)
+    with pytest.raises(RuntimeUnavailableError, match="doesn't answer"):
+        ask([pixels()], server.url, timeout=0.3)
+    release.set()
+    assert (server.asked, slept) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("grpc://host", "host:8001"),
+        ("grpc://host:9/", "host:9"),
+        ("grpc://10.0.0.1:9000", "10.0.0.1:9000"),
+        ("grpc://[::1]:9", "[::1]:9"),
+    ],
+)
+def test_addresses(url: str, expected: str) -> None:
+    assert address(url) == expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "host:8001", "http://host", "grpc://", "grpc://:8001", "grpc://host:x", "grpc://host:70000", "grpc://[::1",
+     "grpc://user@host", "grpc://host/path", "grpc://host?a=b"],
+)  # fmt: skip
+def test_addresses_that_are_none(url: str) -> None:
+    with pytest.raises(ParameterError, match="is not an address of gRPC: use one such as grpc://localhost:8001"):
+        GrpcDetector(url)
+
+
+@pytest.mark.parametrize("options", [{"timeout": 0}, {"timeout": -1}, {"retries": -1}, {"max_concurrency": 0}], ids=str)
+@pytest.mark.parametrize("kind", [GrpcDetector, AsyncGrpcDetector])
+def test_bounds_that_none_could_keep(kind: Callable[..., object], options: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError, match=f"{next(iter(options))} must be"):
+        kind("grpc://localhost", **options)
