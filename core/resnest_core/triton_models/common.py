@@ -13,10 +13,6 @@ from numpy.typing import NDArray
 from resnest_core.card import ModelCard
 from resnest_core.errors import ImageError, ParameterError, ResNeStError
 
-SCORE_THRESHOLD = "score_threshold"  # float32 [1], optional
-WANT_MASKS = "want_masks"  # bool [1], optional, mask models only
-IMAGE = "image"  # bytes [1], encoded
-
 Request = Any
 Response = Any
 

@@ -10,6 +10,7 @@ import numpy as np
 from resnest_core import tensors
 from resnest_core.buckets import Buckets, bucket_size_hw
 from resnest_core.card import METADATA_KEY, ModelCard
+from resnest_core.ensemble import IMAGE, SCORE_THRESHOLD
 from resnest_core.images import MAX_PIXELS
 from resnest_core.preprocess import resized_size_hw
 from resnest_core.repository import NETWORK_SUFFIX
@@ -32,7 +33,6 @@ from resnest_export.triton.config import (
 
 PREPROCESS_SUFFIX = "_preprocess"
 NEWEST = -1
-IMAGE, SCORE_THRESHOLD = "image", "score_threshold"
 COMMON_RATIO_HW = (3, 4)  # of the image that warms the network up
 
 

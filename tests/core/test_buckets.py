@@ -1,0 +1,59 @@
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resnest_core.buckets import WASTE, Buckets, bucket_size_hw, bucket_sizes_hw
+from resnest_core.preprocess import prepare, resized_size_hw
+from resnest_core.runtimes.fake import FAKE_CARD
+
+CARD = FAKE_CARD.model_copy(update={"test_scale": (1333, 800)})
+sides = st.integers(1, 5000)
+
+
+def test_the_buckets_of_the_eight() -> None:
+    assert bucket_sizes_hw(CARD, Buckets.EXACT) == []
+    assert bucket_sizes_hw(CARD, Buckets.LANDSCAPE_PORTRAIT) == [(800, 1344), (1344, 800)]
+    lying = [(800, 1088), (800, 1216), (800, 1344)]
+    both = [size for height, width in lying for size in ((height, width), (width, height))]
+    assert bucket_sizes_hw(CARD, Buckets.RATIOS) == [(800, 800), *both]
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "exact", "ratios", "two"),
+    [
+        ((800, 1067), (800, 1088), (800, 1088), (800, 1344)),  # 4:3
+        ((1067, 800), (1088, 800), (1088, 800), (1344, 800)),
+        ((750, 1333), (768, 1344), (800, 1344), (800, 1344)),  # 16:9
+        ((800, 1070), (800, 1088), (800, 1088), (800, 1344)),
+        ((800, 1100), (800, 1120), (800, 1216), (800, 1344)),
+        ((800, 800), (800, 800), (800, 800), (800, 800)),  # 1.68 times as many pixels would be waste
+        ((67, 1333), (96, 1344), (96, 1344), (96, 1344)),
+    ],
+)
+def test_by_hand(
+    size_hw: tuple[int, int], exact: tuple[int, int], ratios: tuple[int, int], two: tuple[int, int]
+) -> None:
+    assert [bucket_size_hw(size_hw, CARD, buckets) for buckets in Buckets] == [exact, ratios, two]
+
+
+@given(sides, sides, st.sampled_from(Buckets))
+def test_an_image_fits_into_its_bucket_which_wastes_little(height: int, width: int, buckets: Buckets) -> None:
+    resized = resized_size_hw((height, width), CARD.test_scale)
+    exact, bucket = (bucket_size_hw(resized, CARD, each) for each in (Buckets.EXACT, buckets))
+    assert all(side >= inside and side % 32 == 0 for side, inside in zip(bucket, resized, strict=True))
+    assert bucket == exact or bucket in bucket_sizes_hw(CARD, buckets)
+    assert np.prod(exact) <= np.prod(bucket) <= WASTE * np.prod(exact)
+
+
+def test_prepared_images_are_the_same_but_for_the_padding() -> None:
+    pixels = np.random.default_rng(0).integers(1, 256, (50, 60, 3), dtype=np.uint8)
+    for one, other in product(Buckets, repeat=2):
+        first, second = prepare(pixels, CARD, one), prepare(pixels, CARD, other)
+        assert first.image_size_hw == second.image_size_hw
+        height, width = first.image_size_hw
+        np.testing.assert_array_equal(first.pixels[:height, :width], second.pixels[:height, :width])
+        for prepared in (first, second):
+            assert not prepared.pixels[height:].any() and not prepared.pixels[:, width:].any()
