@@ -103,7 +103,8 @@ def detect(
         ) as detector:
             checked_threshold(score_threshold, detector.card)
             chosen.begin(detector.card)
-            failed = _detect(partial(_timed, detector, score_threshold, want_masks), files, at_once, chosen, console)
+            work = partial(_timed, detector, score_threshold, want_masks)
+            failed = _detect(work, files, at_once, chosen, console, detector.close)
         chosen.finish()
     if output and console.is_terminal:
         console.print(f"What was found is in {output}.", markup=False)
@@ -119,13 +120,17 @@ def _detect(
     at_once: int,
     output: Output,
     console: Console,
+    stop: Callable[[], None],
 ) -> int:
-    """Give each file's result to the output, in order, and return how many files couldn't be used."""
+    """Give each file's result to the output, in order, and return how many files couldn't be used.
+
+    Interrupted, it calls `stop`, so that what is in flight needn't be waited for.
+    """
     failed = 0
+    ids = _image_ids(files)
     with closing(in_order(work, files, at_once)) as results, progress_bar(console) as progress:
-        for image_id, file, result in zip(
-            _image_ids(files), progress.track(files, description="Detecting"), results, strict=True
-        ):
+        tracked = progress.track(files, description="Detecting")
+        for image_id, file, result in zip(ids, tracked, results, strict=True):
             try:
                 found, milliseconds = result()
                 output.add(Result(file, image_id, found, milliseconds))
@@ -134,6 +139,9 @@ def _detect(
                 console.print(f"{file}: {error}", markup=False)
             except (AccessError, ModelNotFoundError, RemoteError, RuntimeUnavailableError) as error:
                 raise type(error)(f"{error} {output.kept}".strip()) from error
+            except KeyboardInterrupt:
+                stop()
+                raise
     return failed
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from resnest_core.errors import ModelNotFoundError, ParameterError, RuntimeUnava
 from resnest_core.runtimes import FakeRuntime
 from resnest_core.runtimes.fake import FAKE_CARD
 from tests.client.fake_triton import UNAVAILABLE, FakeTriton, Refusal, Triton
-from tests.client.grpc_kinds import once, until
+from tests.client.grpc_kinds import PATIENCE, once, until
 from tests.client.served import Serve
 from tests.client.test_detect import RESNEST, detect, without_times
 
@@ -147,6 +149,20 @@ def test_a_run_killed_in_the_middle(fake_triton: Triton, folder: Path, output: P
     assert f"{done} of 12 images are done already." in result.stderr
     assert server.asked - before == COUNT - done
     assert heights(output) == list(range(20, 20 + COUNT))
+
+
+def test_an_interrupted_run_does_not_wait(fake_triton: Triton, folder: Path, output: Path) -> None:
+    release = threading.Event()
+    server = fake_triton(refuse=lambda number: release.wait(PATIENCE) and None if number > 3 else None)
+    command = [sys.executable, "-c", RESNEST, "detect", folder, "--url", server.url, "--output", output]
+    with subprocess.Popen([*map(str, command)], stderr=subprocess.DEVNULL) as process:
+        until(lambda: server.asked == COUNT and server.in_flight == COUNT - 3)
+        process.send_signal(signal.SIGINT)
+        start = time.monotonic()
+        assert process.wait(PATIENCE) == 130
+        assert time.monotonic() - start < PATIENCE / 2
+    release.set()
+    assert output.read_bytes().count(b"\n") <= 3
 
 
 @pytest.mark.parametrize("kind", ["grpc", "http"])
