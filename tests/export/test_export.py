@@ -69,9 +69,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(pipeline, "export_onnx", export_onnx)
     monkeypatch.setattr(pipeline, "check", lambda *_: iter(()))
-    monkeypatch.setattr(
-        "resnest_core.repository.read_card", lambda path: ModelCard.model_validate_json(path.read_text())
-    )
 
 
 def app() -> typer.Typer:
