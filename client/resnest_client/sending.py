@@ -11,7 +11,7 @@ from resnest_core.images import Image, load_image, read_file
 TIMEOUT = 60.0  # seconds; a large model on a busy CPU takes its time
 CONNECT_TIMEOUT = 10.0  # seconds at most to reach the server
 MAX_CONCURRENCY = 4  # requests to a gateway that are in flight at a time
-GRPC_MAX_CONCURRENCY = 16  # to Triton: two batches of the usual 8, so that one waits while the other runs
+GRPC_MAX_CONCURRENCY = 8  # to Triton: as many as the largest batch of the repository that is generated
 
 
 def check_bounds(timeout: float, max_concurrency: int) -> None:

@@ -154,7 +154,19 @@ def test_a_run_killed_in_the_middle(fake_triton: Triton, folder: Path, output: P
 def test_an_interrupted_run_does_not_wait(fake_triton: Triton, folder: Path, output: Path) -> None:
     release = threading.Event()
     server = fake_triton(refuse=lambda number: release.wait(PATIENCE) and None if number > 3 else None)
-    command = [sys.executable, "-c", RESNEST, "detect", folder, "--url", server.url, "--output", output]
+    command = [
+        sys.executable,
+        "-c",
+        RESNEST,
+        "detect",
+        folder,
+        "--url",
+        server.url,
+        "--output",
+        output,
+        "--concurrency",
+        COUNT,
+    ]
     with subprocess.Popen([*map(str, command)], stderr=subprocess.DEVNULL) as process:
         until(lambda: server.asked == COUNT and server.in_flight == COUNT - 3)
         process.send_signal(signal.SIGINT)
@@ -270,4 +282,4 @@ def test_requests_in_flight(fake_triton: Triton, folder: Path, concurrency: int 
     options = [] if concurrency is None else ["--concurrency", str(concurrency)]
     files = [*folder.iterdir()] * 2
     assert detect(*files, "--url", server.url, *options).exit_code == 0
-    assert server.most == (concurrency or 16)
+    assert server.most == (concurrency or 8)
