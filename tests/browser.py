@@ -43,7 +43,8 @@ def chromium() -> str:
     return path
 
 
-@pytest.fixture(scope="session")
+# Not for the session: Playwright keeps an event loop running, in which no other test could run its own.
+@pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:
     """Run Chromium."""
     with sync_playwright() as playwright:
