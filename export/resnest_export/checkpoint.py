@@ -21,7 +21,6 @@ from resnest_export.hashing import sha256
 
 CLASSIFIERS = ("roi_head.bbox_head.fc_cls.weight", "roi_head.bbox_head.0.fc_cls.weight")
 LEGACY_PICKLES = 4  # of torch's older file format: a magic number, the protocol, the system, the object
-KEYS_SHOWN = 10  # of each kind, where a checkpoint doesn't fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,14 +117,9 @@ def import_weights(module: nn.Module, state_dict: Mapping[str, Tensor], name: st
         ],
     }
     if any(problems.values()):
-        kinds = "; ".join(f"{len(keys)} {kind}: {_some(keys)}" for kind, keys in problems.items() if keys)
+        kinds = "; ".join(f"{len(keys)} {kind}: {', '.join(keys)}" for kind, keys in problems.items() if keys)
         raise CheckpointError(f"The checkpoint doesn't fit {name}: pass one of its architecture; keys {kinds}.")
     module.load_state_dict(dict(state_dict), strict=False)
-
-
-def _some(keys: list[str]) -> str:
-    more = len(keys) - KEYS_SHOWN
-    return ", ".join(keys[:KEYS_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _is_state_dict(weights: object) -> TypeGuard[Mapping[str, Tensor]]:

@@ -265,7 +265,7 @@ def test_import_takes_mmdetections_own_keys(name: str) -> None:
         import_weights(detector, {key: torch.empty(shape) for key, shape in keys(name).items()})
 
 
-def test_another_architecture_is_told_in_a_few_keys_and_counts() -> None:
+def test_another_architecture_is_told_with_every_key_and_counts() -> None:
     with torch.device("meta"):
         detector = build(ZOO["faster_rcnn_s50"])
         weights = {key: torch.empty(shape) for key, shape in keys("cascade_mask_rcnn_s101").items()}
@@ -275,9 +275,9 @@ def test_another_architecture_is_told_in_a_few_keys_and_counts() -> None:
     missing = keys("faster_rcnn_s50").keys() - weights.keys()
     counted = [key for key in missing if not key.endswith("num_batches_tracked")]
     assert f"{len(counted)} missing: roi_head.bbox_head." in message
-    assert f"{len(weights.keys() - keys('faster_rcnn_s50').keys())} unexpected: " in message
-    assert message.count("roi_head.bbox_head.") < 30
-    assert " more" in message
+    unexpected = weights.keys() - keys("faster_rcnn_s50").keys()
+    assert f"{len(unexpected)} unexpected: " in message
+    assert all(key in message for key in unexpected)
 
 
 @pytest.mark.parametrize("name", [*ZOO])
