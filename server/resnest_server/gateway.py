@@ -33,13 +33,13 @@ class Gateway:
         self.pipeline.check_health()
 
 
-def _of_app(request: Request) -> Gateway:
+async def _of_app(request: Request) -> Gateway:
     gateway: Gateway = request.app.state.gateway
     return gateway
 
 
-def _check_access(request: Request) -> None:
-    _of_app(request).access.check(request)
+async def _check_access(request: Request) -> None:
+    (await _of_app(request)).access.check(request)
 
 
 GatewayOf = Annotated[Gateway, Depends(_of_app)]
