@@ -178,6 +178,20 @@ def test_a_drawing_is_of_what_was_asked_for(client: TestClient, runtime: FakeRun
     np.testing.assert_array_equal(drawn(score_threshold=1), decode_image(image))
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "br"])
+def test_large_answers_are_compressed(serve: Serve, encoding: str) -> None:
+    client = serve(FakeRuntime(count=100))
+
+    def ask(masks: str) -> Any:
+        headers = {**JPEG, "Accept-Encoding": encoding}
+        return client.post(DETECT, content=picture(), headers=headers, params={"masks": masks})
+
+    large, small = ask("raw"), ask("none")
+    assert large.headers["Content-Encoding"] == encoding
+    assert len(large.json()["detections"]) == len(small.json()["detections"])
+    assert "Content-Encoding" not in small.headers
+
+
 def test_the_default_model_is_the_first_by_name_unless_named(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     runtimes = [FakeRuntime(FAKE_CARD.model_copy(update={"name": name})) for name in ("second", "first")]
     client = serve(*runtimes)
