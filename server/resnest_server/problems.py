@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -22,8 +21,6 @@ from resnest_core.errors import (
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 1  # seconds after which an unavailable runtime is worth another try
-
-log = logging.getLogger(__name__)
 
 
 class BodyTooLargeError(ResNeStError):
