@@ -35,6 +35,7 @@ def open_page(browser: Browser) -> Iterator[Open]:
         page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options}).new_page()
         page.set_default_timeout(PATIENCE)
         page.add_init_script(KEEP_PARSED)
+        page.on("filechooser", lambda _: None)  # Playwright takes a while to catch them: from the start, then
         watches.append(Watch(page))
         page.goto(address)
         return page
