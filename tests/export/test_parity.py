@@ -1,11 +1,14 @@
-"""Parity with mmdetection 3.3: its answers on photographs, found again by PyTorch and by the exported files."""
+"""Parity with mmdetection 3.3: its answers found again by PyTorch, by the exported files, and over HTTP."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -15,6 +18,7 @@ from resnest_export.models import ZOO, build
 from resnest_export.models.detector import TwoStageDetector
 from tests.data.parity import compare
 from tests.export import goldens
+from tests.server.test_serve import serving
 from tests.weights import REPOSITORY, demo_state_dict, export_filled, filled
 
 IN_CI = ("000000208901", "000000311303", "311303_panorama")  # nothing found, a full list, a strip
@@ -89,28 +93,61 @@ def test_openvino(exported_mask_rcnn_s50: Path, name: str, photograph: str) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in ZOO if name != "demo"])
-def test_exported_answers_what_pytorch_does(name: str, tmp_path: Path) -> None:
-    """Each of the eight with the kit's weights on all of its photographs, and with mmdetection where it has goldens."""
+def test_exported_and_served(name: str, tmp_path: Path) -> None:
+    """Each of the eight with the kit's weights on all of its photographs: in the process, and over HTTP.
+
+    Both are held against PyTorch, and against mmdetection where it has goldens.
+    """
     export_filled(name, tmp_path)
-    assert_exported_answers_what_pytorch_does(name, tmp_path, goldens.names("mask_rcnn_s50"))
+    reference = filled(name)
+    found = 0
+    with (
+        load_detector(name, repository=tmp_path) as detector,
+        serving("--repository", str(tmp_path), "--model", name) as (url, _),
+        httpx.Client(base_url=url, timeout=120) as client,
+    ):
+        for photograph in goldens.names("mask_rcnn_s50"):
+            path = goldens.photograph_path(photograph)
+            expected, _ = goldens.run_pytorch(reference, name, path)
+            found += len(expected)
+            sources = {"PyTorch": goldens.as_answer(expected)}
+            if photograph in goldens.names(name):
+                sources["mmdetection"] = goldens.load(name, photograph)
+            answers = {"process": goldens.as_answer(detector.detect(path)), "HTTP": asked(client, name, path)}
+            for (whose, golden), (way, answer) in itertools.product(sources.items(), answers.items()):
+                print(f"{name} {photograph} {way} and {whose}:", end="  ")
+                goldens.assert_agrees(golden, answer)
+    assert found > 100  # the kit's weights find something in most photographs
     network_path(tmp_path, name).unlink()  # hundreds of megabytes, that pytest would keep
 
 
-def assert_exported_answers_what_pytorch_does(name: str, repository: Path, photographs: Sequence[str]) -> None:
-    reference = filled(name)
-    found = 0
-    with load_detector(name, repository=repository) as detector:
-        for photograph in photographs:
-            path = goldens.photograph_path(photograph)
-            answer = goldens.as_answer(detector.detect(path))
-            expected, _ = goldens.run_pytorch(reference, name, path)
-            print(name, photograph, end="  ")
-            goldens.assert_agrees(goldens.as_answer(expected), answer)
-            found += len(expected)
-            if photograph in goldens.names(name):
-                print("  mmdetection:", end="  ")
-                goldens.assert_agrees(goldens.load(name, photograph), answer)
-    assert found > 100  # the kit's weights find something in most photographs
+@demo_cases
+def test_demo_over_http(photograph: str, demo_url: str) -> None:
+    with httpx.Client(base_url=demo_url, timeout=60) as client:
+        answer = asked(client, "demo", goldens.photograph_path(photograph))
+    goldens.assert_agrees(goldens.load("demo", photograph), answer)
+
+
+@pytest.fixture(scope="module")
+def demo_url() -> Iterator[str]:
+    with serving("--model", "demo") as (url, _):
+        yield url
+
+
+def asked(client: httpx.Client, name: str, photograph: Path) -> goldens.Golden:
+    """Post a photograph, and return the JSON that people get, as `compare.agreement` takes it."""
+    response = client.post(f"/v1/models/{name}/detect", content=photograph.read_bytes())
+    answer = response.raise_for_status().json()
+    rows = answer["detections"]
+    arrays: dict[str, Any] = {
+        "boxes": np.array([row["box"] for row in rows], np.float32).reshape(-1, 4),
+        "scores": np.array([row["score"] for row in rows], np.float32),
+        "labels": np.array([row["label"] for row in rows], np.int64),
+    }
+    if rows and "mask" in rows[0]:
+        arrays["mask_rle"] = np.array([row["mask"]["counts"] for row in rows])
+        arrays["image_size_hw"] = np.array([answer["image"]["height"], answer["image"]["width"]])
+    return arrays
 
 
 def test_limits_are_the_kits() -> None:
