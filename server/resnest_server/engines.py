@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-import anyio
 import cv2
-from anyio.to_thread import run_sync
 from opentelemetry import trace
 
 from resnest_core.card import ModelCard
@@ -71,7 +71,7 @@ class Engine(ABC):
 class LocalEngine(Engine):
     """Runs a network in this process."""
 
-    def __init__(self, detector: InProcessDetector, settings: Settings, host: anyio.CapacityLimiter) -> None:
+    def __init__(self, detector: InProcessDetector, settings: Settings, host: ThreadPoolExecutor) -> None:
         super().__init__(detector.card, settings)
         self._settings = settings
         self._host = host
@@ -107,7 +107,7 @@ class LocalEngine(Engine):
                 return prepare(pixels, self.card)
 
         with tracer.start_as_current_span("decode"):
-            image = await run_sync(decode, limiter=self._host)
+            image = await asyncio.get_running_loop().run_in_executor(self._host, decode)
         with tracer.start_as_current_span("network", attributes={"model": self.card.name}) as span:
             ran = await self._batcher.infer(image, asked.score_threshold, asked.want_masks)
             span.set_attribute("batch_size", ran.batch_size)
@@ -116,8 +116,8 @@ class LocalEngine(Engine):
         return Found(ran.detections, ran.batch_size)
 
 
-def host_limiter() -> anyio.CapacityLimiter:
-    """Return the limit of threads that decode and encode: decoded images are large, one per core is enough."""
+def host_threads() -> ThreadPoolExecutor:
+    """Return the threads that decode and encode: decoded images are large, one per core is enough."""
     # Images are worked on side by side: several threads for one of them would only wait for each other.
     cv2.setNumThreads(1)
-    return anyio.CapacityLimiter(os.cpu_count() or 1)
+    return ThreadPoolExecutor(os.cpu_count() or 1, "host")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from anyio.to_thread import run_sync
 from pydantic_core import to_json
 
 from resnest_core.drawing import draw, encode
 from resnest_core.errors import ImageError
 from resnest_core.formats import FORMATS, TIMED
 from resnest_core.images import decode_image
-from resnest_server.engines import Engine, LocalEngine, host_limiter, tracer
+from resnest_server.engines import Engine, LocalEngine, host_threads, tracer
 from resnest_server.metrics import Metrics
 from resnest_server.models import Models
 from resnest_server.parameters import Asked
@@ -36,7 +36,7 @@ class Pipeline:
     def __init__(self, models: Models, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._host = host_limiter()
+        self._host = host_threads()
         self.engines: dict[str, Engine] = {
             name: LocalEngine(models.detectors[name], settings, self._host)
             if name in models.detectors
@@ -49,6 +49,7 @@ class Pipeline:
     async def running(self) -> AsyncIterator[None]:
         """Run the engines for as long as the block takes."""
         async with AsyncExitStack() as stack:
+            stack.callback(self._host.shutdown, wait=False, cancel_futures=True)
             for engine in self.engines.values():
                 await engine.start()
                 stack.push_async_callback(engine.stop)
@@ -87,6 +88,6 @@ class Pipeline:
             raise
         detections = asked.select(found.detections)
         with tracer.start_as_current_span("format"):
-            body = await run_sync(render, limiter=self._host)
+            body = await asyncio.get_running_loop().run_in_executor(self._host, render)
         self._metrics.count_image(name, timings, found.batch_size, len(detections))
         return Answer(body, timings)
