@@ -8,17 +8,26 @@ from contextlib import closing
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from resnest_client.choosing import (
+    ApiKeyOption,
+    Choice,
+    ConcurrencyOption,
+    DeviceOption,
+    ModelOption,
+    RepositoryOption,
+    RuntimeOption,
+    UrlOption,
+)
 from resnest_client.concurrency import in_order
 from resnest_client.outputs import SUFFIXES, Output, Result, choose_output
 from resnest_client.progress import progress_bar
-from resnest_client.sending import GRPC_MAX_CONCURRENCY, MAX_CONCURRENCY
 from resnest_core.detections import Detections
-from resnest_core.detector import Detector, InProcessDetector, checked_threshold
+from resnest_core.detector import Detector, checked_threshold
 from resnest_core.errors import (
     AccessError,
     ImageError,
@@ -28,13 +37,8 @@ from resnest_core.errors import (
     RuntimeUnavailableError,
 )
 from resnest_core.masks import MASK_FORMS, mask_form
-from resnest_core.repository import default_model, find_repository, installed_models, load_detector
-
-if TYPE_CHECKING:
-    from resnest_client import GrpcDetector, HttpDetector
 
 SOME_FAILED = 2  # exit code where some images couldn't be used
-GRPC = "grpc://"
 
 
 class AnswerFormat(str, Enum):
@@ -51,24 +55,13 @@ def register(app: typer.Typer) -> None:
 
 def detect(
     images: Annotated[list[Path], typer.Argument(help="Image files, and folders of them.")],
-    model: Annotated[str | None, typer.Option(help="Name of the model; the default one if not given.")] = None,
-    runtime: Annotated[str | None, typer.Option(help="onnxruntime, if not given, or openvino.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, if not given, or cuda.")] = None,
-    repository: Annotated[Path | None, typer.Option(help="The model repository.")] = None,
-    url: Annotated[
-        str | None,
-        typer.Option(help="To ask instead: a gateway, http://localhost:8000, or Triton, grpc://localhost:8001."),
-    ] = None,
-    api_key: Annotated[
-        str | None, typer.Option(help="Of the gateway; better in the environment, as RESNEST_API_KEY.")
-    ] = None,
-    concurrency: Annotated[
-        int | None,
-        typer.Option(
-            help="Requests in flight at a time; if not given "
-            f"{MAX_CONCURRENCY} to a gateway, {GRPC_MAX_CONCURRENCY} to Triton."
-        ),
-    ] = None,
+    model: ModelOption = None,
+    runtime: RuntimeOption = None,
+    device: DeviceOption = None,
+    repository: RepositoryOption = None,
+    url: UrlOption = None,
+    api_key: ApiKeyOption = None,
+    concurrency: ConcurrencyOption = None,
     score_threshold: Annotated[
         float | None, typer.Option(help="0…1; nothing at or below it is answered. Drawings: 0.3 if not given.")
     ] = None,
@@ -83,7 +76,8 @@ def detect(
     ] = None,
 ) -> None:
     """Detect objects in images: JSON, COCO results, or drawn images."""
-    _check_options(url, {"--runtime": runtime, "--device": device, "--repository": repository}, concurrency, api_key)
+    choice = Choice(url, model, runtime, device, repository, api_key)
+    at_once = choice.at_once(concurrency)
     every = list(_files(images))
     want_masks = mask_form(masks) is not None
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -95,12 +89,7 @@ def detect(
             return
         if score_threshold is None:
             score_threshold = chosen.score_threshold
-        at_once = _at_once(url, concurrency)
-        with (
-            _local(model, runtime, device, repository, console)
-            if url is None
-            else _remote(url, model, api_key, at_once)
-        ) as detector:
+        with choice.open(console, at_once) as detector:
             checked_threshold(score_threshold, detector.card)
             chosen.begin(detector.card)
             work = partial(_timed, detector, score_threshold, want_masks)
@@ -145,23 +134,6 @@ def _detect(
     return failed
 
 
-def _check_options(url: str | None, local: dict[str, object], concurrency: int | None, api_key: str | None) -> None:
-    """Refuse options that would do nothing.
-
-    Raises:
-        ParameterError: there is one.
-    """
-    given = [name for name, value in local.items() if value is not None]
-    if url is not None and given:
-        raise ParameterError(f"{' and '.join(given)} can't be chosen with --url: the server has its own.")
-    if url is not None and url.startswith(GRPC) and api_key is not None:
-        raise ParameterError("--api-key is for a gateway: Triton asks for none.")
-    if url is None and concurrency is not None:
-        raise ParameterError("--concurrency is for --url: in this process one image is detected after the other.")
-    if concurrency is not None and concurrency < 1:
-        raise ParameterError(f"--concurrency must be at least 1, not {concurrency}.")
-
-
 def _timed(detector: Detector, score_threshold: float | None, masks: bool, file: Path) -> tuple[Detections, float]:
     """Return what is in a file, and the milliseconds it took."""
     start = time.perf_counter()
@@ -191,34 +163,3 @@ def _image_ids(files: list[Path]) -> list[int]:
     """Return COCO's ids, which its files are named by; where they aren't, or not all, their places in the list."""
     numbers = [int(file.stem) for file in files if file.stem.isdecimal()]
     return numbers if len(set(numbers)) == len(files) else list(range(len(files)))
-
-
-def _at_once(url: str | None, concurrency: int | None) -> int:
-    """Return how many files are worked on at a time."""
-    if url is None:
-        return 1
-    return concurrency or (GRPC_MAX_CONCURRENCY if url.startswith(GRPC) else MAX_CONCURRENCY)
-
-
-def _remote(url: str, model: str | None, api_key: str | None, concurrency: int) -> GrpcDetector | HttpDetector:
-    if url.startswith(GRPC):
-        from resnest_client import GrpcDetector
-
-        return GrpcDetector(url, model, max_concurrency=concurrency)
-    from resnest_client import HttpDetector
-
-    return HttpDetector(url, model, api_key=api_key, max_concurrency=concurrency)
-
-
-def _local(
-    model: str | None, runtime: str | None, device: str | None, repository: Path | None, console: Console
-) -> InProcessDetector:
-    if model is None:
-        where = find_repository(repository)
-        names = installed_models(where)
-        if not names:
-            raise ModelNotFoundError(f"There are no models in {where}: `resnest export NAME` makes one.")
-        model = default_model(names)
-        if len(names) > 1:
-            console.print(f"Using {model}, the first of {', '.join(names)}; --model names another.")
-    return load_detector(model, runtime=runtime or "onnxruntime", device=device or "cpu", repository=repository)

@@ -78,7 +78,7 @@ def test_a_second_run_does_the_rest(
     kind: str, fake_triton: Triton, serve: Serve, folder: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = FakeRuntime()
-    monkeypatch.setattr("resnest_client.commands._local", lambda *_: fresh(runtime))
+    monkeypatch.setattr("resnest_client.choosing._local", lambda *_: fresh(runtime))
     arguments: list[str | Path] = [folder, "--output", output]
     if kind != "in process":
         arguments += ["--url", fake_triton(runtime).url if kind == "grpc" else serve(runtime).url]
