@@ -24,6 +24,7 @@ from resnest_client.choosing import (
     UrlOption,
 )
 from resnest_client.concurrency import in_order
+from resnest_client.eval_commands import evaluate
 from resnest_client.outputs import SUFFIXES, Output, Result, choose_output
 from resnest_client.progress import progress_bar
 from resnest_core.detections import Detections
@@ -51,6 +52,7 @@ class AnswerFormat(str, Enum):
 def register(app: typer.Typer) -> None:
     """Add the commands of this package."""
     app.command()(detect)
+    app.command("eval")(evaluate)
 
 
 def detect(

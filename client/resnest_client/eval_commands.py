@@ -1,0 +1,209 @@
+"""`resnest eval`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+from rich.console import Console
+
+from resnest_client.choosing import (
+    ApiKeyOption,
+    Choice,
+    ConcurrencyOption,
+    DeviceOption,
+    ModelOption,
+    RepositoryOption,
+    RuntimeOption,
+    UrlOption,
+)
+from resnest_client.concurrency import in_order
+from resnest_client.eval_report import Report
+from resnest_client.eval_results import KeptResults, Rows
+from resnest_client.outputs import SUFFIXES
+from resnest_client.progress import progress_bar
+from resnest_core.detector import Detector, InProcessDetector
+from resnest_core.errors import (
+    AccessError,
+    ImageError,
+    ModelNotFoundError,
+    ParameterError,
+    RemoteError,
+    ResNeStError,
+    RuntimeUnavailableError,
+)
+from resnest_core.evaluation import AnnotatedImage, compare, read_annotations
+from resnest_core.evaluation import results as coco_results
+
+SOME_FAILED = 2  # exit code where some images couldn't be used
+TOLD = 10  # names that a message lists
+
+Work = Callable[[tuple[AnnotatedImage, Path]], Rows]
+
+
+def evaluate(
+    annotations: Annotated[Path, typer.Option(help="COCO's annotations of the images: instances in JSON.")],
+    images: Annotated[Path, typer.Option(help="The folder of the images.")],
+    model: ModelOption = None,
+    runtime: RuntimeOption = None,
+    device: DeviceOption = None,
+    repository: RepositoryOption = None,
+    url: UrlOption = None,
+    api_key: ApiKeyOption = None,
+    concurrency: ConcurrencyOption = None,
+    output: Annotated[Path | None, typer.Option(help="FILE.json for the figures, and what they are of.")] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            help="FILE.jsonl for the detections, as they come: run again, the command does what isn't there yet; "
+            "at the end FILE.json beside it has them in COCO's results format."
+        ),
+    ] = None,
+    per_class: Annotated[bool, typer.Option("--per-class", help="AP of each class, too.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Evaluate so many images only, the first ones.")] = None,
+) -> None:
+    """Measure a detector's accuracy on annotated images: COCO's average precision and recall."""
+    choice = Choice(url, model, runtime, device, repository, api_key)
+    at_once = choice.at_once(concurrency)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    with KeptResults(results) as kept:
+        _check_output(output, kept)
+        with choice.open(console, at_once) as detector:
+            truth = read_annotations(annotations, detector.card)
+            if detector.card.has_masks and not truth.has_masks:
+                console.print("The annotations have no masks: only boxes are evaluated.")
+            present, missing = truth.find(images)
+            not_annotated = _tell_of_files(annotations, images, present, missing, console)
+            source = _source(choice, detector)
+            made_by = {"model": detector.card.model_dump(mode="json"), "masks": truth.has_masks}
+            chosen = present[:limit]
+            kept.begin(made_by | (source if url is None else {}), [image for image, _ in chosen])
+            run = _detect(detector, chosen, truth.has_masks, at_once, kept, console)
+        if not kept.by_image:
+            raise run.nothing()
+        ids = list(kept.by_image)
+        rows = [row for found in kept.by_image.values() for row in found]
+        with console.status("Comparing with the annotations"):
+            scores = {iou_type: compare(truth, rows, iou_type, ids) for iou_type in truth.iou_types}
+        report = Report(
+            card=detector.card,
+            source=source,
+            annotations=annotations,
+            folder=images,
+            truth=truth,
+            scores=scores,
+            evaluated=ids,
+            missing=[image.file_name for image in missing],
+            not_annotated=not_annotated,
+            unusable=run.unusable,
+            stopped=str(run.stopped) if run.stopped else None,
+        )
+        if output:
+            report.save(output, per_class=per_class)
+        kept.finish()
+        report.show(Console(highlight=False, soft_wrap=True), per_class=per_class)
+    if run.stopped:
+        done = f"{len(ids)} of {len(chosen)} images were evaluated"
+        raise type(run.stopped)(f"{done}: {run.stopped} {kept.kept}") from run.stopped
+    if run.unusable:
+        console.print(f"{len(ids)} of {len(chosen)} images were evaluated, the others couldn't be used.")
+        raise typer.Exit(SOME_FAILED)
+
+
+@dataclass
+class Run:
+    """How asking for detections went."""
+
+    unusable: dict[str, str] = field(default_factory=dict)
+    stopped: ResNeStError | None = None
+
+    def nothing(self) -> ResNeStError:
+        """Return the error that no image at all was evaluated."""
+        if self.stopped:
+            return type(self.stopped)(f"No image was evaluated: {self.stopped}")
+        name, reason = next(iter(self.unusable.items()))
+        return ImageError(f"None of the {len(self.unusable)} images could be used; of {name}: {reason}")
+
+
+def _detect(
+    detector: Detector,
+    images: list[tuple[AnnotatedImage, Path]],
+    masks: bool,
+    at_once: int,
+    kept: KeptResults,
+    console: Console,
+) -> Run:
+    """Detect what is in the images that aren't done, and keep it; what a server can't do ends the run, but is no end.
+
+    Interrupted, it closes the detector, so that what is in flight needn't be waited for.
+    """
+
+    def work(item: tuple[AnnotatedImage, Path]) -> Rows:
+        image, file = item
+        return coco_results(detector.detect(file, masks=masks), detector.card, image)
+
+    left = [(image, file) for image, file in images if image.id not in kept.by_image]
+    if done := len(images) - len(left):
+        console.print(f"{done} of {len(images)} images are done already.")
+    run = Run()
+    with closing(in_order(work, left, at_once)) as answers, progress_bar(console) as progress:
+        tracked = progress.track(left, description="Evaluating")
+        for (image, file), answer in zip(tracked, answers, strict=True):
+            try:
+                kept.add(image, answer())
+            except ImageError as error:
+                run.unusable[image.file_name] = str(error)
+                console.print(f"{file}: {error}", markup=False)
+            except (AccessError, ModelNotFoundError, RemoteError, RuntimeUnavailableError) as error:
+                run.stopped = error
+                break
+            except KeyboardInterrupt:
+                detector.close()
+                console.print(f"{len(kept.by_image)} of {len(images)} images are done. {kept.kept}", markup=False)
+                raise
+    return run
+
+
+def _source(choice: Choice, detector: Detector) -> dict[str, str]:
+    """Return where detections come from; of an address no user's name and password."""
+    if choice.url is not None:
+        parts = urlsplit(choice.url)
+        return {"url": parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()}
+    assert isinstance(detector, InProcessDetector)
+    return {"runtime": detector.runtime.name, "device": choice.device or "cpu"}
+
+
+def _check_output(output: Path | None, kept: KeptResults) -> None:
+    if output is None:
+        return
+    if output.suffix != ".json":
+        raise ParameterError(f"--output {output} must be a FILE.json.")
+    if kept.list_path and output.resolve() == kept.list_path.resolve():
+        raise ParameterError(f"{output} will hold the detections, beside {kept.path}: name another --output.")
+
+
+def _tell_of_files(
+    annotations: Path,
+    folder: Path,
+    present: list[tuple[AnnotatedImage, Path]],
+    missing: list[AnnotatedImage],
+    console: Console,
+) -> int:
+    """Say which annotated images aren't in the folder, and return how many are in it that aren't annotated."""
+    if missing:
+        names = ", ".join(image.file_name for image in missing[:TOLD]) + (" …" if len(missing) > TOLD else "")
+        console.print(
+            f"{len(missing)} of the {len(missing) + len(present)} annotated images are not in {folder}, and NOT "
+            f"evaluated: {names}",
+            markup=False,
+        )
+    annotated = {file for _, file in present}
+    others = sum(file.suffix.lower() in SUFFIXES and file not in annotated for file in folder.iterdir())
+    if others:
+        console.print(f"{others} images in {folder} are not in {annotations}: they are left out.", markup=False)
+    return others
