@@ -36,7 +36,7 @@ RESNEST = "from resnest_core.cli import main; main()"
 def detect(*arguments: str | Path) -> Result:
     app = typer.Typer()
     commands.register(app)
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(app, ["detect", *map(str, arguments)])
 
 
 @pytest.fixture
