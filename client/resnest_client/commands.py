@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from resnest_client.bench.commands import bench
 from resnest_client.choosing import (
     ApiKeyOption,
     Choice,
@@ -53,6 +54,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this package."""
     app.command()(detect)
     app.command("eval")(evaluate)
+    app.command()(bench)
 
 
 def detect(

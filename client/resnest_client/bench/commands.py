@@ -1,0 +1,228 @@
+"""`resnest bench`."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from resnest_client.bench import compare as comparing
+from resnest_client.bench import every, options, report
+from resnest_client.bench.load import MOST_IN_FLIGHT
+from resnest_client.bench.photographs import read_photographs
+from resnest_client.bench.plots import plot, require_matplotlib
+from resnest_client.bench.results import Run, read_runs, write_runs
+from resnest_client.bench.runs import Bench, Load, Measured, Plan
+from resnest_client.bench.subjects import DEVICE, RUNTIME, open_subject
+from resnest_client.choosing import (
+    ApiKeyOption,
+    Choice,
+    DeviceOption,
+    ModelOption,
+    RepositoryOption,
+    RuntimeOption,
+    UrlOption,
+)
+from resnest_core.detector import checked_threshold
+from resnest_core.errors import ModelNotFoundError, ParameterError
+from resnest_core.repository import find_repository, installed_models
+
+FAILED = 1  # exit code where a run wasn't completed, or nothing was answered
+
+
+@dataclass
+class Files:
+    """Where results go, as they come: whatever ends the command, what was measured is there."""
+
+    output: Path | None
+    markdown: Path | None
+    before: list[Run] = field(default_factory=list)
+    """Of the file that is appended to."""
+    measured: list[Measured] = field(default_factory=list)
+
+    @property
+    def runs(self) -> list[Run]:
+        return [each.run for each in self.measured]
+
+    @property
+    def first_round(self) -> int:
+        return max((run.round for run in self.before), default=0) + 1
+
+    def add(self, measured: Measured) -> None:
+        self.measured.append(measured)
+        if self.output:
+            write_runs(self.output, [*self.before, *self.runs])
+
+    def write_markdown(self, text: str) -> None:
+        if self.markdown:
+            self.markdown.write_text(text, encoding="utf-8")
+
+
+def bench(
+    images: Annotated[Path | None, typer.Option(help="Folder of photographs, of all the shapes that you have.")] = None,
+    url: UrlOption = None,
+    model: ModelOption = None,
+    runtime: RuntimeOption = None,
+    device: DeviceOption = None,
+    repository: RepositoryOption = None,
+    api_key: ApiKeyOption = None,
+    threads: Annotated[int | None, typer.Option(help="Of the runtime; if not given, one for each core.")] = None,
+    concurrency: Annotated[
+        str | None, typer.Option(help="Closed loop: requests in flight at a time, such as 1,4,16; 1 if not given.")
+    ] = None,
+    rate: Annotated[
+        str | None, typer.Option(help="Open loop: images/s that are sent at random times, such as 2,5.")
+    ] = None,
+    duration: Annotated[
+        float | None, typer.Option(help=f"Seconds of a run; {options.DURATION:g} if not given.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(help="Images of a run, instead of --duration.")] = None,
+    warm_up: Annotated[
+        str, typer.Option(help="Before each run, not counted: images, such as 5, or seconds, such as 2s.")
+    ] = "2s",
+    rounds: Annotated[int, typer.Option(help="How many times the list of loads is run, in turn.")] = 1,
+    masks: Annotated[bool, typer.Option(help="Whether to ask for masks, where the model has them.")] = True,
+    score_threshold: Annotated[float | None, typer.Option(help="0…1; the model's own if not given.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the images' order and an open loop's times.")] = 0,
+    output: Annotated[Path | None, typer.Option(help="FILE.json for the runs, written after each.")] = None,
+    append: Annotated[
+        bool, typer.Option("--append", help="Add to --output, as its next rounds: for turns of several commands.")
+    ] = False,
+    markdown: Annotated[Path | None, typer.Option(help="FILE.md for the table.")] = None,
+    plots: Annotated[Path | None, typer.Option(help="Folder for plots, as PNG and SVG.")] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="Instead: two files of --output; ratios are second ÷ first.")
+    ] = None,
+    every_model: Annotated[
+        bool, typer.Option("--all", help="Each model of the repository, one image at a time, beside its published AP.")
+    ] = False,
+    runtimes: Annotated[str | None, typer.Option(help="Of --all, such as onnxruntime,openvino.")] = None,
+) -> None:
+    """Measure how fast a detector is: latency, images per second, CPU time and memory."""
+    if compare is not None:
+        _show_comparison(*compare)
+        return
+    if images is None:
+        raise ParameterError("--images is missing: name a folder of photographs.")
+    if runtimes is not None and not every_model:
+        raise ParameterError("--runtimes is for --all: without it, use --runtime.")
+    if every_model and any(each is not None for each in (url, model, runtime, concurrency, rate)):
+        raise ParameterError(
+            "--all measures each model in this machine's --runtimes, one image at a time: drop the rest."
+        )
+    choice = Choice(url, model, runtime, device, repository, api_key)
+    loads = options.loads_of(concurrency, rate)
+    bounds, warm = options.bounds_of(duration, count, loads), options.warm_up_of(warm_up)
+    options.check_rounds(rounds)
+    options.check_threads(threads, url)
+    options.check_writable(output, markdown)
+    if append and output is None:
+        raise ParameterError("--append is for --output: name the file to add to.")
+    if plots:
+        require_matplotlib()
+    options.require_psutil()
+    files = Files(output, markdown, read_runs(output) if append and output and output.exists() else [])
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    in_flight = max(options.concurrencies_of(concurrency), default=1)
+    plan = Plan(
+        read_photographs(images, seed, console),
+        bounds,
+        warm,
+        masks,
+        score_threshold,
+        seed,
+        MOST_IN_FLIGHT if url else in_flight,
+    )
+    if every_model:
+        _bench_all(_jobs(runtimes, device, threads, repository), plan, rounds, files, console)
+    else:
+        _bench_one(choice, threads, loads, plan, rounds, files, console)
+    if plots:
+        written = plot(files.measured, plots)
+        console.print(f"Plots: {', '.join(map(str, written)) or 'none, nothing was answered'}.", markup=False)
+    if any(not run.complete or not run.images for run in files.runs):
+        raise typer.Exit(FAILED)
+
+
+def _bench_one(
+    choice: Choice, threads: int | None, loads: list[Load], plan: Plan, rounds: int, files: Files, console: Console
+) -> None:
+    """Run each load in turn, round after round, until all are done or the server is gone."""
+    in_flight = max(load.concurrency or (plan.workers if load.rate else 1) for load in loads)
+    detector, subject = open_subject(choice, threads, in_flight, console)
+    with closing(detector):
+        checked_threshold(plan.score_threshold, detector.card)
+        subject_bench = Bench(detector, subject, plan, choice.url)
+        first = files.first_round
+        planned = [(number, load) for number in range(first, first + rounds) for load in loads]
+        for number, load in planned:
+            with console.status(f"Run {len(files.measured) + 1} of {len(planned)}"):
+                measured = subject_bench.run(load, number)
+            files.add(measured)
+            if not measured.run.complete:
+                break
+    report.show(files.runs, _stdout())
+    files.write_markdown(report.markdown(files.runs))
+    left = len(planned) - len(files.measured)
+    for run in files.runs:
+        if not run.complete:
+            said = f"The run of {run.load} isn't complete, and {left} more were left out: {run.stopped}"
+            console.print(said, markup=False)
+        elif not run.images:
+            reasons = "; ".join(f"{kind}: {text}" for kind, text in run.error_examples.items())
+            console.print(f"The run of {run.load} got no answer to {run.requests} requests: {reasons}", markup=False)
+
+
+def _jobs(runtimes: str | None, device: str | None, threads: int | None, repository: Path | None) -> list[every.Job]:
+    where = find_repository(repository)
+    models = installed_models(where)
+    if not models:
+        raise ModelNotFoundError(f"There are no models in {where}: `resnest export NAME` makes one.")
+    chosen = list(dict.fromkeys((runtimes or RUNTIME).split(",")))
+    return [every.Job(name, runtime, device or DEVICE, threads, where) for name in models for runtime in chosen]
+
+
+def _bench_all(jobs: list[every.Job], plan: Plan, rounds: int, files: Files, console: Console) -> None:
+    """Fill the table; a model that fails is told, and the others are measured."""
+    failures: list[every.Failure] = []
+    interrupted = False
+    first = files.first_round
+    try:
+        for result in every.measure_all(jobs, plan, range(first, first + rounds)):
+            if isinstance(result, every.Failure):
+                failures.append(result)
+                console.print(f"{result.job.model} in {result.job.runtime} failed: {result.reason}", markup=False)
+                continue
+            files.add(result)
+            run = result.run
+            console.print(f"{run.subject.model} in {run.subject.where}, round {run.round}: {run.images} images.")
+    except KeyboardInterrupt:
+        interrupted = True
+        console.print("Interrupted: the table holds what was measured until now.")
+    if files.measured:
+        table = Table(*every.HEADERS, box=None, pad_edge=False)
+        for cells in every.cells(files.runs):
+            table.add_row(*cells)
+        report.print_whole(table, _stdout())
+    _stdout().print("\n".join(every.notes(files.runs, failures)), markup=False)
+    files.write_markdown(every.markdown(files.runs, failures))
+    if failures or interrupted:
+        raise typer.Exit(FAILED)
+
+
+def _show_comparison(first: Path, second: Path) -> None:
+    table = Table(*comparing.HEADERS, title=f"{second} ÷ {first}", title_justify="left", box=None, pad_edge=False)
+    for comparison in comparing.compare(read_runs(first), read_runs(second)):
+        table.add_row(*comparing.cells(comparison))
+    report.print_whole(table, _stdout())
+    _stdout().print("Medians of the pairs' ratios, in brackets the least and the greatest.")
+
+
+def _stdout() -> Console:
+    return Console(file=sys.stdout, highlight=False, soft_wrap=True)

@@ -1,0 +1,90 @@
+"""What a figure was measured on, and with: without that it says little."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from shlex import join
+from urllib.parse import urlsplit
+
+import resnest_core
+
+PACKAGES = ("resnest-serving", "numpy", "opencv-python-headless", "onnxruntime", "openvino", "httpx", "tritonclient")
+HIDDEN = "…"
+
+
+def describe_machine() -> dict[str, str | int | float]:
+    """Return processor, cores that may be used, memory in GiB, system and Python of the machine that asks."""
+    import psutil
+
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "os": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of this project and of the packages that decide figures, as far as they are installed."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """Return the commit of the checkout that this runs from, `-dirty` where files differ; None: it is no checkout."""
+    root = Path(resnest_core.__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--match="]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def command_line() -> str:
+    """Return the command as it was given, without keys and passwords."""
+    shown, hide = ["resnest"], False
+    for argument in sys.argv[1:]:
+        name, equals, value = argument.partition("=")
+        if hide:
+            shown.append(HIDDEN)
+        elif name == "--api-key" and equals:
+            shown.append(f"{name}={HIDDEN}")
+        elif name == "--url" and equals:
+            shown.append(f"{name}={without_user(value)}")
+        else:
+            shown.append(without_user(argument))
+        hide = argument == "--api-key"
+    return join(shown)
+
+
+def without_user(url: str) -> str:
+    """Return an address without the user's name and password; anything else as it is."""
+    if "://" not in url or "@" not in url:
+        return url
+    try:
+        parts = urlsplit(url)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    except ValueError:
+        return HIDDEN
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()

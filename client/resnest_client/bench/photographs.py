@@ -1,0 +1,66 @@
+"""The images that are asked for: read, and checked, before anything is timed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from resnest_client.outputs import SUFFIXES
+from resnest_core.buckets import Buckets, bucket_size_hw
+from resnest_core.card import ModelCard
+from resnest_core.errors import ImageError, ParameterError
+from resnest_core.images import decode_image, read_file
+from resnest_core.preprocess import resized_size_hw
+
+MOST = 500  # images that are held in memory
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """An encoded image, and its (height, width) in pixels."""
+
+    data: bytes
+    size_hw: tuple[int, int]
+
+    def padded_size_hw(self, card: ModelCard) -> tuple[int, int]:
+        """Return the (height, width) at which the model sees it, where its shape isn't put into a bucket."""
+        return bucket_size_hw(resized_size_hw(self.size_hw, card.test_scale), card, Buckets.EXACT)
+
+
+def read_photographs(folder: Path, seed: int, console: Console) -> list[Photograph]:
+    """Read the images in a folder, or of more than 500 as many; the console is told which can't be used.
+
+    Raises:
+        ParameterError: there is no such folder, or it holds no image that can be used.
+    """
+    if not folder.is_dir():
+        raise ParameterError(f"There is no folder {folder}: --images names one of photographs.")
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+    if not files:
+        raise ParameterError(f"The folder {folder} holds no images: name one that does.")
+    if len(files) > MOST:
+        chosen = np.random.default_rng(seed).choice(len(files), MOST, replace=False)
+        console.print(f"Taking {MOST} of the {len(files)} images in {folder}.", markup=False)
+        files = [files[index] for index in sorted(chosen)]
+    photographs = []
+    for file in files:
+        try:
+            data = read_file(file)
+            height, width = decode_image(data).shape[:2]
+            photographs.append(Photograph(data, (height, width)))
+        except ImageError as error:
+            console.print(f"{file} is left out: {error}", markup=False)
+    if not photographs:
+        raise ParameterError(f"No image in the folder {folder} can be used: name one with photographs.")
+    return photographs
+
+
+def seeded_order(count: int, seed: int) -> Iterator[int]:
+    """Yield 0…count-1 again and again, each time in another order, the same ones for the same seed."""
+    generator = np.random.default_rng(seed)
+    while True:
+        yield from generator.permutation(count).tolist()

@@ -1,0 +1,162 @@
+"""What a run found out: the schema of `--output`, a list of these."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from resnest_client.bench.statistics import Interval
+from resnest_core.errors import ParameterError
+
+PERCENTILES = (50, 90, 95, 99)
+
+
+class Latency(BaseModel):
+    """Milliseconds from request to detections, of those that were answered; in an open loop from the intended time."""
+
+    model_config = ConfigDict(frozen=True)
+
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+    mean: float
+    ci95: dict[str, Interval]
+    """Of each percentile: the ends of its 95 % interval; None: too few requests to say."""
+
+
+class Memory(BaseModel):
+    """The greatest resident memory seen, in MiB."""
+
+    model_config = ConfigDict(frozen=True)
+
+    client: float
+    server: float | None = None
+
+
+class Gpu(BaseModel):
+    """Of this machine's GPUs together."""
+
+    model_config = ConfigDict(frozen=True)
+
+    utilization_percent: float
+    peak_memory_mib: float
+
+
+class Subject(BaseModel):
+    """What was measured."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    precision: str
+    checkpoint_sha256: str
+    url: str | None = None
+    """None: in this process."""
+    runtime: str | None = None
+    device: str | None = None
+    threads: int | None = None
+    """Of the runtime; None: as many as there are cores, or the server's own."""
+
+    @property
+    def where(self) -> str:
+        """Return the runtime, or the server's address."""
+        return self.url or self.runtime or "in process"
+
+
+class Run(BaseModel):
+    """One run of one load against one detector."""
+
+    model_config = ConfigDict(frozen=True)
+
+    subject: Subject
+    mode: Literal["closed", "open"]
+    concurrency: int | None
+    """Requests in flight of a closed loop; threads of an open loop in this process; None: as many as arrive."""
+    rate: float | None
+    """Images a second that an open loop sends."""
+    round: int
+    started: str
+    """UTC, ISO 8601."""
+    seconds: float
+    complete: bool
+    """Whether the run came to its end; else `stopped` says why it didn't."""
+    stopped: str | None
+    requests: int
+    images: int
+    """Requests that were answered: all means are of these."""
+    images_per_second: float
+    latency_ms: Latency | None
+    """None: nothing was answered."""
+    errors: dict[str, int]
+    """By kind."""
+    error_examples: dict[str, str]
+    cpu_seconds_per_image: float | None
+    """Of what detects: this process, or the server's processes; None: it couldn't be measured."""
+    client_cpu_seconds_per_image: float | None
+    """Of the client alone; None where the detector runs in it."""
+    server_measured_by: Literal["process", "metrics"] | None
+    peak_memory_mib: Memory
+    gpu: Gpu | None
+    server_stages_ms: dict[str, float] | None
+    """Mean by stage, as the server tells."""
+    detections_per_image: float | None
+    padded_shapes: dict[str, int]
+    """Answered images by height×width at which the model sees them, where it doesn't use buckets."""
+    masks: bool
+    score_threshold: float | None
+    seed: int
+    warm_up_requests: int
+    machine: dict[str, str | int | float]
+    versions: dict[str, str]
+    git_commit: str | None
+    command: str
+
+    def latency(self, name: str) -> float | None:
+        """Return a percentile such as `p50`, or the `mean`, in milliseconds; None where nothing was answered."""
+        value: float | None = getattr(self.latency_ms, name, None)
+        return value
+
+    @property
+    def load(self) -> str:
+        """Name the load, such as `4 in flight` or `5 images/s sent`."""
+        return f"{self.concurrency} in flight" if self.mode == "closed" else f"{self.rate:g} images/s sent"
+
+
+RUNS = TypeAdapter(list[Run])
+
+
+def read_runs(file: Path) -> list[Run]:
+    """Read what `--output` wrote.
+
+    Raises:
+        ParameterError: the file can't be read, or holds something else.
+    """
+    try:
+        return RUNS.validate_json(file.read_bytes())
+    except OSError as error:
+        raise ParameterError(f"{file} can't be read: {error.strerror or error}.") from error
+    except ValidationError as error:
+        raise ParameterError(f"{file} isn't a file of `resnest bench --output`: name one.") from error
+
+
+def write_runs(file: Path, runs: Sequence[Run]) -> None:
+    """Write runs as JSON, so that the file is whole at any time."""
+    text = json.dumps(RUNS.dump_python(list(runs), mode="json"), indent=2, ensure_ascii=False)
+    beside = file.with_name(f"{file.name}.part")
+    beside.write_text(f"{text}\n", encoding="utf-8")
+    beside.replace(file)
+
+
+def same_loads(runs: Iterable[Run]) -> list[list[Run]]:
+    """Return the rounds of each load against each subject, in the order of the first."""
+    groups: dict[object, list[Run]] = defaultdict(list)
+    for run in runs:
+        key = (run.subject.model_dump_json(), run.mode, run.concurrency, run.rate, run.masks, run.score_threshold)
+        groups[key].append(run)
+    return list(groups.values())

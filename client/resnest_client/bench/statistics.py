@@ -1,0 +1,44 @@
+"""Percentiles of latencies, and how far they can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+CONFIDENCE = 0.95
+
+Interval = tuple[float | None, float | None]
+"""Least and greatest; None where there are too few values to say."""
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Return a percentile of one or more values, interpolated linearly between two of them."""
+    return float(np.percentile(values, percent))
+
+
+def confidence_interval(values: Sequence[float], percent: float) -> Interval:
+    """Return the interval that holds the true percentile with a probability of 95 % or more.
+
+    Its ends are two of the values, whose ranks follow from the binomial distribution: nothing is assumed of how the
+    values are distributed, but that they don't depend on each other (Hahn and Meeker, Statistical Intervals, §5.2). A
+    high percentile of few values has no upper end: the true one may lie beyond all of them.
+    """
+    ordered = np.sort(np.asarray(values, np.float64))
+    count = len(ordered)
+    below = np.cumsum(_binomial(count, percent / 100))  # [k]: at most k values lie below the percentile
+    tail = (1 - CONFIDENCE) / 2
+    # Ranks count from 1: the value of rank r is above the percentile where less than r values lie below it.
+    low = int(np.searchsorted(below, tail, side="right"))
+    high = int(np.searchsorted(below, 1 - tail, side="left")) + 1
+    return (float(ordered[low - 1]) if low else None, float(ordered[high - 1]) if high <= count else None)
+
+
+def _binomial(count: int, probability: float) -> NDArray[np.float64]:
+    """Return the probabilities of 0…count successes, each with a probability between 0 and 1."""
+    logarithms = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, count + 1)))])  # of factorials
+    successes = np.arange(count + 1)
+    choices = logarithms[count] - logarithms - logarithms[::-1]
+    logs = choices + successes * np.log(probability) + (count - successes) * np.log1p(-probability)
+    return np.asarray(np.exp(logs), np.float64)
