@@ -32,6 +32,7 @@ from resnest_client.choosing import (
 from resnest_core.detector import checked_threshold
 from resnest_core.errors import ModelNotFoundError, ParameterError
 from resnest_core.repository import find_repository, installed_models
+from resnest_core.runtimes import RUNTIMES
 
 FAILED = 1  # exit code where a run wasn't completed, or nothing was answered
 
@@ -185,6 +186,8 @@ def _jobs(runtimes: str | None, device: str | None, threads: int | None, reposit
     if not models:
         raise ModelNotFoundError(f"There are no models in {where}: `resnest export NAME` makes one.")
     chosen = list(dict.fromkeys((runtimes or RUNTIME).split(",")))
+    if unknown := [name for name in chosen if name not in RUNTIMES]:
+        raise ParameterError(f"There is no runtime {unknown[0]!r}: --runtimes lists some of {', '.join(RUNTIMES)}.")
     return [every.Job(name, runtime, device or DEVICE, threads, where) for name in models for runtime in chosen]
 
 

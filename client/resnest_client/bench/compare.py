@@ -50,7 +50,8 @@ def compare(first: Sequence[Run], second: Sequence[Run]) -> list[Comparison]:
         found: dict[tuple[object, ...], dict[int, Run]] = {}
         for run in runs:
             if run.complete:
-                key = (*(what(run) for what in several), run.mode, run.rate if run.mode == "open" else run.concurrency)
+                load = run.rate if run.mode == "open" else run.concurrency
+                key = (*(what(run) for what in several), run.masks, run.mode, load)
                 found.setdefault(key, {})[run.round] = run
         return found
 
@@ -64,7 +65,7 @@ def compare(first: Sequence[Run], second: Sequence[Run]) -> list[Comparison]:
             comparisons.append(Comparison(name, len(pairs), ratios))
     if not comparisons:
         raise ParameterError(
-            "No run of one file matches one of the other: measure both with the same --concurrency or --rate."
+            "No complete run of one file matches one of the other: measure the same models with the same loads."
         )
     return comparisons
 

@@ -30,7 +30,7 @@ HEADERS = (
     "detections per image",
     "padded shapes (images)",
 )
-OWN = "*"
+OWN = "†"
 OWN_NOTE = f"{OWN} not the published weights: speed depends on shapes and the number of detections, both printed."
 
 

@@ -24,6 +24,7 @@ MOST_IN_FLIGHT = 256  # of an open loop, sent or waiting for a thread; those bey
 DRAIN_SECONDS = 30.0  # after an open loop's last arrival; what hasn't been sent by then isn't sent
 PAUSE_SECONDS = 0.1  # of a closed loop's thread after an error, so that a server that refuses isn't overrun
 PATIENCE = {UNAVAILABLE: 20, TIMEOUT: 3}  # so many in a row, nothing answered between: the server is gone
+PATIENCE_AT_END = 3  # so many are enough where they are a run's last: it didn't end with a server
 
 Ask = Callable[[int], int]
 """Detects in the photograph of this index, and returns how many objects there are; called from several threads."""
@@ -101,6 +102,8 @@ class _Record:
         """Return what there is now; an interrupted run may still add to its own list."""
         with self._lock:
             outcomes = list(self._outcomes)
+            if self.stopped is None and max(self._in_a_row.values()) >= PATIENCE_AT_END:
+                self.stopped = next(outcome.error[1] for outcome in reversed(outcomes) if outcome.error)
         return Asked(outcomes, max((until, *(outcome.end for outcome in outcomes))), self.stopped)
 
 

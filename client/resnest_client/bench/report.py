@@ -86,24 +86,23 @@ def notes(runs: Sequence[Run]) -> list[str]:
     elif runs:
         found.append("In brackets: the 95 % confidence interval, open where there were too few requests to say.")
     for rounds in same_loads(runs):
-        first = rounds[0]
         shapes: Counter[str] = Counter()
         for run in rounds:
             shapes.update(run.padded_shapes)
-        if shapes:
-            found.append(f"{first.subject.model}, {first.load}: images answered by padded shape {shapes_text(shapes)}.")
+        said = [f"images answered by padded shape {shapes_text(shapes)}"] if shapes else []
         stages = [run.server_stages_ms for run in rounds if run.server_stages_ms]
         if stages:
             means = {name: median(each[name] for each in stages if name in each) for name in stages[0]}
-            said = ", ".join(f"{name} {value:.1f}" for name, value in means.items())
-            found.append(f"{first.subject.model}, {first.load}: the server's stages, mean ms: {said}.")
+            said.append("the server's stages, mean ms: " + ", ".join(f"{name} {ms:.1f}" for name, ms in means.items()))
         gpus = [run.gpu for run in rounds if run.gpu]
         if gpus:
             percent, memory = median(gpu.utilization_percent for gpu in gpus), max(gpu.peak_memory_mib for gpu in gpus)
-            found.append(f"{first.subject.model}, {first.load}: GPU {percent:.0f} % used, {memory:.0f} MiB at most.")
+            said.append(f"GPU {percent:.0f} % used, {memory:.0f} MiB at most")
         examples = {kind: text for run in rounds for kind, text in run.error_examples.items()}
-        found += [f"{first.subject.model}, {first.load}: {kind}: {text}" for kind, text in examples.items()]
-        found += [f"{first.subject.model}, {first.load}: not complete: {run.stopped}" for run in rounds if run.stopped]
+        said += [f"{kind}: {text.rstrip('.')}" for kind, text in examples.items()]
+        said += [f"not complete: {run.stopped.rstrip('.')}" for run in rounds if run.stopped]
+        if said:
+            found.append(f"{rounds[0].subject.model}, {rounds[0].load}: {'; '.join(said)}.")
     return found
 
 
@@ -119,8 +118,8 @@ def spread(values: Sequence[float | None], digits: int = 3) -> str:
     there = [value for value in values if value is not None]
     if not there:
         return NONE
-    text = significant(median(there), digits)
-    return text if len(there) == 1 else f"{text} ({significant(min(there), digits)}–{significant(max(there), digits)})"
+    text, least, greatest = (significant(of(there), digits) for of in (median, min, max))
+    return text if least == greatest else f"{text} ({least}–{greatest})"
 
 
 def significant(value: float, digits: int = 3) -> str:

@@ -32,6 +32,8 @@ def confidence_interval(values: Sequence[float], percent: float) -> Interval:
     # Ranks count from 1: the value of rank r is above the percentile where less than r values lie below it.
     low = int(np.searchsorted(below, tail, side="right"))
     high = int(np.searchsorted(below, 1 - tail, side="left")) + 1
+    # Of very few values `percentile` may give less than the low end; a lower end is safe.
+    low = min(low, int((count - 1) * percent / 100) + 1)
     return (float(ordered[low - 1]) if low else None, float(ordered[high - 1]) if high <= count else None)
 
 
