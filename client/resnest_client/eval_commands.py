@@ -25,7 +25,7 @@ from resnest_client.choosing import (
 from resnest_client.concurrency import in_order
 from resnest_client.eval_report import Report
 from resnest_client.eval_results import KeptResults, Rows
-from resnest_client.outputs import SUFFIXES
+from resnest_client.outputs import SUFFIXES, make_folder
 from resnest_client.progress import progress_bar
 from resnest_core.detector import Detector, InProcessDetector
 from resnest_core.errors import (
@@ -103,10 +103,10 @@ def evaluate(
             unusable=run.unusable,
             stopped=str(run.stopped) if run.stopped else None,
         )
+        report.show(Console(highlight=False, soft_wrap=True), per_class=per_class)
+        kept.finish()
         if output:
             report.save(output, per_class=per_class)
-        kept.finish()
-        report.show(Console(highlight=False, soft_wrap=True), per_class=per_class)
     if run.stopped:
         done = f"{len(ids)} of {len(chosen)} images were evaluated"
         raise type(run.stopped)(f"{done}: {run.stopped} {kept.kept}") from run.stopped
@@ -179,12 +179,16 @@ def _source(choice: Choice, detector: Detector) -> dict[str, str]:
 
 
 def _check_output(output: Path | None, kept: KeptResults) -> None:
+    """Refuse now what couldn't be written at the end."""
     if output is None:
         return
     if output.suffix != ".json":
         raise ParameterError(f"--output {output} must be a FILE.json.")
     if kept.list_path and output.resolve() == kept.list_path.resolve():
         raise ParameterError(f"{output} will hold the detections, beside {kept.path}: name another --output.")
+    make_folder(output.parent)
+    if output.is_dir():
+        raise ParameterError(f"--output {output} is a folder: name a FILE.json.")
 
 
 def _tell_of_files(

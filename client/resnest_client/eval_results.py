@@ -57,7 +57,7 @@ class KeptResults(Closing):
         header = json.dumps({HEADER: made_by}).encode() + b"\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+            lines = self.path.read_bytes().splitlines(keepends=True) if self.path.is_file() else []
             if lines and not lines[-1].endswith(b"\n") and (len(lines) > 1 or _torn_header(lines[0])):
                 lines.pop()
             if lines:
