@@ -59,7 +59,7 @@ class Meter(Closing):
     def close(self) -> None:
         """Stop measuring."""
         self.client_cpu = time.process_time() - self._start
-        if self._server and self._server.is_running():
+        if self._server and _runs(self._server):
             self._processes = tree(self._server)
             self.server_cpu = max(_cpu_seconds(self._processes) - self._server_start, 0.0)
         self._stop.set()
@@ -108,6 +108,16 @@ def lifetime_memory() -> float | None:
     except OSError:
         return None
     return next((float(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM:")), None)
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Tell whether a process has not ended: what one that has ended used, nobody tells any more."""
+    import psutil
+
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _cpu_seconds(processes: list[psutil.Process]) -> float:
