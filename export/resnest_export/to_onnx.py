@@ -17,7 +17,9 @@ from resnest_core.tensors import IMAGES, input_names, output_names
 from resnest_export.deployed import DeployedDetector
 from resnest_export.fold import fold_batch_norm
 from resnest_export.models.detector import TwoStageDetector
+from resnest_export.models.roi_heads import BOX_ROI_SIZE
 from resnest_export.ops.functions import DOMAIN, VERSION, function_bodies
+from resnest_export.winograd import use_winograd
 
 OPSET = 18
 IR_VERSION = 10
@@ -25,11 +27,12 @@ EXAMPLE_SIZE_HW = (320, 544)  # any multiples of 32 that aren't equal
 
 
 def export_onnx(detector: TwoStageDetector, card: ModelCard, path: Path) -> None:
-    """Write `detector` to `path` as ONNX. Its batch norms are folded in place.
+    """Write `detector` to `path` as ONNX; in place, batch norms are folded and wide box heads' convolutions replaced.
 
     The file's tensors are those of `resnest_core.tensors`, its metadata carries the card.
     """
     fold_batch_norm(detector)
+    use_winograd(detector, BOX_ROI_SIZE)
     model = _trace(DeployedDetector(detector), card.has_masks)
     model.functions.extend(function_bodies())
     if DOMAIN not in {opset.domain for opset in model.opset_import}:

@@ -11,7 +11,7 @@ from resnest_core.detections import Detections
 from resnest_core.errors import RemoteError
 from resnest_core.masks import from_raw, mask_form
 
-BOX_DECIMALS = 3
+BOX_DECIMALS = 6  # untrained weights make boxes a hundredth of a pixel wide
 SCORE_DECIMALS = 7
 
 
