@@ -209,5 +209,5 @@ def _tell_of_files(
     annotated = {file for _, file in present}
     others = sum(file.suffix.lower() in SUFFIXES and file not in annotated for file in folder.iterdir())
     if others:
-        console.print(f"{others} images in {folder} are not in {annotations}: they are left out.", markup=False)
+        console.print(f"Images in {folder} that {annotations} doesn't name, left out: {others}.", markup=False)
     return others

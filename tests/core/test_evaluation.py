@@ -254,8 +254,8 @@ def test_what_real_files_leave_out(written: Written) -> None:
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"images": []}, "annotates nothing in its 0 images"),
-        ({"annotations": []}, "annotates nothing in its 1 images"),
+        ({"images": []}, "lists no images"),
+        ({"annotations": []}, "annotates no object in its images"),
         ({"annotations": [{"image_id": 1}]}, "annotations.0.category_id: field required."),
         ({"annotations": None}, "is no file of COCO's annotations of objects: annotations: input should be a"),
         ({"images": [{"id": 1}]}, "images.0.file_name: field required."),

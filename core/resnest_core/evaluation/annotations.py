@@ -110,8 +110,10 @@ def read_annotations(path: Path, card: ModelCard) -> Annotations:
         ParameterError: the file can't be read or isn't such annotations, or its categories aren't the model's.
     """
     file = _parsed(path)
+    if not file.images:
+        raise ParameterError(f"{path} lists no images: there is nothing to evaluate.")
     ids = Counter(image.id for image in file.images)
-    image_id, count = max(ids.items(), key=lambda item: item[1], default=(0, 0))
+    image_id, count = ids.most_common(1)[0]
     if count > 1:
         raise ParameterError(f"{path} has {count} images with the id {image_id}: ids must be their own.")
     for image in file.images:
@@ -119,7 +121,7 @@ def read_annotations(path: Path, card: ModelCard) -> Annotations:
             raise ParameterError(f"{path} names the image {image.file_name}, which is outside any folder of images.")
     objects = [one for one in file.annotations if one.image_id in ids]
     if not objects:
-        raise ParameterError(f"{path} annotates nothing in its {len(ids)} images: there is nothing to find.")
+        raise ParameterError(f"{path} annotates no object in its images: there is nothing to find.")
     categories = {category.id: category.name for category in file.categories}
     _check_categories(path, {one.category_id for one in objects}, categories, card)
     has_masks = card.has_masks and any(one.segmentation for one in objects)
