@@ -115,7 +115,7 @@ def test_a_run_has_bounds_of_its_own(images: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(options, "DURATION", 0.2)
     assert bench("--images", images, "--warm-up", "0.1s", "--output", tmp_path / "runs.json").exit_code == 0
     (run,) = read_runs(tmp_path / "runs.json")
-    assert run.seconds == pytest.approx(0.2, abs=0.1) and run.images > 10
+    assert 0.2 <= run.seconds < 2 and run.images > 1
 
 
 @pytest.mark.usefixtures("repository")
