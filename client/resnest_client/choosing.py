@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 GRPC = "grpc://"
 
 ModelOption = Annotated[str | None, typer.Option("--model", help="Name of the model; the default one if not given.")]
-RuntimeOption = Annotated[str | None, typer.Option("--runtime", help="onnxruntime, if not given, or openvino.")]
+RuntimeOption = Annotated[
+    str | None, typer.Option("--runtime", help="onnxruntime or openvino; the faster of those installed if not given.")
+]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, if not given, or cuda.")]
 RepositoryOption = Annotated[Path | None, typer.Option("--repository", help="The model repository.")]
 UrlOption = Annotated[
@@ -107,4 +109,4 @@ def _local(
         model = default_model(names)
         if len(names) > 1:
             console.print(f"Using {model}, the first of {', '.join(names)}; --model names another.")
-    return load_detector(model, runtime=runtime or "onnxruntime", device=device or "cpu", repository=repository)
+    return load_detector(model, runtime=runtime, device=device or "cpu", repository=repository)

@@ -10,7 +10,7 @@ from resnest_core.card import ModelCard
 from resnest_core.detector import InProcessDetector
 from resnest_core.errors import InvalidModelError, MissingExtraError, ModelNotFoundError, ParameterError
 from resnest_core.published import PUBLISHED
-from resnest_core.runtimes import RUNTIMES
+from resnest_core.runtimes import RUNTIMES, fastest_runtime
 
 REPOSITORY_VARIABLE = "RESNEST_REPOSITORY"
 NETWORK_SUFFIX = "_network"
@@ -67,7 +67,7 @@ def default_model(names: Sequence[str]) -> str:
 def load_detector(
     name_or_path: str | Path,
     *,
-    runtime: str = "onnxruntime",
+    runtime: str | None = None,
     device: str = "cpu",
     threads: int | None = None,
     repository: str | Path | None = None,
@@ -76,7 +76,7 @@ def load_detector(
 
     Args:
         name_or_path: such as `mask_rcnn_s50`, or a path ending in `.onnx`.
-        runtime: `onnxruntime` or `openvino`.
+        runtime: `onnxruntime` or `openvino`; None: the faster of those installed.
         device: `cpu` or `cuda`.
         threads: of the runtime; None: as many as there are cores.
         repository: see `find_repository`.
@@ -88,10 +88,11 @@ def load_detector(
         MissingExtraError: the runtime's package isn't installed.
         RuntimeUnavailableError: the device isn't there.
     """
-    if runtime not in RUNTIMES:
-        raise ParameterError(f"There is no runtime {runtime!r}: use one of {', '.join(RUNTIMES)}.")
     if device not in DEVICES:
         raise ParameterError(f"There is no device {device!r}: use one of {', '.join(DEVICES)}.")
+    runtime = runtime or fastest_runtime(device).name
+    if runtime not in RUNTIMES:
+        raise ParameterError(f"There is no runtime {runtime!r}: use one of {', '.join(RUNTIMES)}.")
     path = Path(name_or_path)
     if path.suffix != ".onnx":
         where = find_repository(repository)

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from resnest_core.errors import MissingExtraError, ModelNotFoundError
+from resnest_core.errors import MissingExtraError, ModelNotFoundError, ParameterError
 from resnest_core.published import PUBLISHED, Published
+from resnest_export.precision import Gate, Precision
 from resnest_export.triton.commands import repository as write_repository
 from resnest_export.triton.models import Platform, Serving
 
@@ -23,12 +24,6 @@ class Target(str, Enum):
     """What a detector can be exported to."""
 
     ONNX = "onnx"
-
-
-class Precision(str, Enum):
-    """The precision of the exported network."""
-
-    FP32 = "fp32"
 
 
 def register(app: typer.Typer) -> None:
@@ -56,7 +51,21 @@ def export(
         Path | None, typer.Option(help="Names of the classes, one a line; else the checkpoint's own, else COCO's.")
     ] = None,
     to: Annotated[Target, typer.Option(help="The format.")] = Target.ONNX,  # noqa: ARG001 - one so far
-    precision: Annotated[Precision, typer.Option(help="Of the network.")] = Precision.FP32,  # noqa: ARG001
+    precision: Annotated[
+        Precision, typer.Option(help="Of the network; the model is called NAME_bf16 or NAME_int8 then.")
+    ] = Precision.FP32,
+    calibration: Annotated[
+        Path | None, typer.Option(help="For int8: a folder of photographs like those it will see.")
+    ] = None,
+    max_proposals: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Of the box heads: fewer than 1000 are faster, and find less.")
+    ] = None,
+    gate: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Refuse a model that loses more AP than this, say 0.005, beside fp32."),
+    ] = None,
+    annotations: Annotated[Path | None, typer.Option(help="For --gate: COCO's instances in JSON.")] = None,
+    images: Annotated[Path | None, typer.Option(help="For --gate: the folder of their images.")] = None,
     repository: Annotated[
         Path, typer.Option(envvar="RESNEST_REPOSITORY", help="The model repository to write into.")
     ] = REPOSITORY,
@@ -75,9 +84,27 @@ def export(
     console = Console(stderr=True, highlight=False)
     report = partial(console.print, markup=False, soft_wrap=True)
     with console.status(f"Exporting {name}: tracing takes most of a minute, checking as long …"):
-        path = export_detector(name, checkpoint, repository, classes_file=classes, report=report)
+        path = export_detector(
+            name,
+            checkpoint,
+            repository,
+            classes_file=classes,
+            precision=precision,
+            calibration=calibration,
+            gate=_gate(gate, annotations, images),
+            max_proposals=max_proposals,
+            report=report,
+        )
     write_model(repository, read_card(path), Serving(platform=platform))
     typer.echo(path)
+
+
+def _gate(most: float | None, annotations: Path | None, images: Path | None) -> Gate | None:
+    if (most, annotations, images) == (None, None, None):
+        return None
+    if most is None or annotations is None or images is None:
+        raise ParameterError("--gate, --annotations and --images go together: give all three.")
+    return Gate(most, annotations, images)
 
 
 def _published(name: str) -> Published:

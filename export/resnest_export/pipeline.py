@@ -6,19 +6,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import onnx
 
 import resnest_core
 from resnest_core.card import ModelCard
+from resnest_core.detector import InProcessDetector
 from resnest_core.errors import ModelNotFoundError, ParameterError
 from resnest_core.published import PUBLISHED
 from resnest_core.repository import network_path
+from resnest_core.runtimes import RUNTIMES, OnnxRuntime, fastest_runtime
 from resnest_export.check import check
 from resnest_export.checkpoint import Checkpoint, class_names, import_weights, load_checkpoint, num_classes
 from resnest_export.coco_classes import category_ids
 from resnest_export.deployed import SCORE_THRESHOLD, DeployedDetector
 from resnest_export.models import ZOO, DetectorConfig, build
+from resnest_export.models.detector import TwoStageDetector
 from resnest_export.models.roi_heads import MASK_ROI_SIZE
-from resnest_export.to_onnx import export_onnx
+from resnest_export.precision import Gate, Precision, calibration_images, quantize
+from resnest_export.to_onnx import export_onnx, save_with_card
 
 
 def find_config(name: str) -> DetectorConfig:
@@ -38,36 +45,81 @@ def export_detector(
     repository: Path,
     *,
     classes_file: Path | None = None,
+    precision: Precision = Precision.FP32,
+    calibration: Path | None = None,
+    gate: Gate | None = None,
+    max_proposals: int | None = None,
     report: Callable[[str], None] = print,
 ) -> Path:
     """Export the detector `name` with the weights of a checkpoint, check the file, and return its path.
 
     Args:
-        name: a row of the table of detectors.
+        name: a row of the table of detectors. In a precision below fp32 the model is called `<name>_<precision>`.
         checkpoint_path: mmdetection's `.pth`, the published one or somebody's own with other classes.
         repository: the model repository to write into.
         classes_file: names of the classes, one a line; None: the checkpoint's, else COCO's.
+        precision: of the network.
+        calibration: a folder of photographs, for int8.
+        gate: what the model may lose beside the detector in fp32 with all its proposals; None: that isn't measured.
+        max_proposals: regions that the box heads look at, at most; None: a thousand, as mmdetection has it.
         report: gets a line of figures per check.
 
     Raises:
         ModelNotFoundError: there is no such detector.
         CheckpointError: the checkpoint doesn't fit it, or is damaged.
-        ParameterError: the repository can't be written to.
-        InvalidModelError: the exported file doesn't answer what PyTorch answers; an earlier file stays as it was.
+        ParameterError: the repository can't be written to; the photographs or annotations can't be used; or an option
+            would do nothing.
+        InvalidModelError: the exported file doesn't answer what PyTorch answers, or doesn't pass the gate; an earlier
+            file stays as it was.
+        RuntimeUnavailableError, MissingExtraError: nothing here can run the precision.
     """
     config = find_config(name)
+    images = _calibration(precision, calibration)
+    is_plain = precision is Precision.FP32 and max_proposals is None
+    if gate and is_plain:
+        raise ParameterError("--gate compares with fp32: give --precision or --max-proposals as well.")
     checkpoint = load_checkpoint(checkpoint_path)
     count = num_classes(checkpoint.state_dict)
-    config = replace(config, num_classes=count)
-    detector = build(config)
-    import_weights(detector, checkpoint.state_dict, name)
-    card = make_card(config, class_names(count, classes_file, checkpoint), checkpoint, checkpoint_path)
-    path = network_path(repository, name)
-    with _written_aside(path) as part:
-        export_onnx(detector, card, part)
-        for line in check(part, DeployedDetector(detector), card):
+    whole = replace(config, num_classes=count)
+    config = replace(whole, max_proposals=max_proposals or whole.max_proposals)
+    names = class_names(count, classes_file, checkpoint)
+
+    def write(config: DetectorConfig, card: ModelCard, path: Path) -> TwoStageDetector:
+        detector = build(config)
+        import_weights(detector, checkpoint.state_dict, name)
+        export_onnx(detector, card, path, winograd=precision is Precision.FP32)
+        return detector
+
+    card = make_card(config, names, checkpoint, checkpoint_path, precision)
+    path = network_path(repository, card.name)
+    with _written_aside(path) as part, TemporaryDirectory() as folder:
+        exact = Path(folder) / "exact.onnx"
+        detector = write(config, make_card(config, names, checkpoint, checkpoint_path), exact)
+        if precision is Precision.INT8:
+            quantize(exact, part, card, images)
+        else:
+            save_with_card(onnx.load(exact), card, part)
+        fastest = RUNTIMES[fastest_runtime("cpu").name]
+        runtime = OnnxRuntime if precision is Precision.FP32 else fastest
+        for line in check(part, DeployedDetector(detector), card, runtime):
             report(line)
+        if gate:
+            if config != whole:
+                write(whole, make_card(whole, names, checkpoint, checkpoint_path), exact)
+            with InProcessDetector(fastest.load(exact)) as before, InProcessDetector(fastest.load(part)) as after:
+                gate.check(before, after, report)
     return path
+
+
+def _calibration(precision: Precision, folder: Path | None) -> list[Path]:
+    """Return the images to calibrate on: none where there is nothing to calibrate."""
+    if precision is Precision.INT8:
+        if folder is None:
+            raise ParameterError("int8 needs photographs like those it will see: name their folder with --calibration.")
+        return calibration_images(folder)
+    if folder is not None:
+        raise ParameterError(f"{precision.value} needs no --calibration: leave it out.")
+    return []
 
 
 @contextmanager
@@ -86,13 +138,24 @@ def _written_aside(path: Path) -> Iterator[Path]:
 
 
 def make_card(
-    config: DetectorConfig, classes: tuple[str, ...], checkpoint: Checkpoint, checkpoint_path: Path
+    config: DetectorConfig,
+    classes: tuple[str, ...],
+    checkpoint: Checkpoint,
+    checkpoint_path: Path,
+    precision: Precision = Precision.FP32,
 ) -> ModelCard:
-    """Return the model card; it tells the published accuracy only of the published weights."""
+    """Return the model card; it tells the published accuracy only of the published weights, run as published."""
     row = PUBLISHED.get(config.name)
-    published = row is not None and checkpoint.sha256.startswith(row.checkpoint_sha256_prefix)
+    is_whole = config.max_proposals == ZOO[config.name].max_proposals
+    published = (
+        row is not None
+        and checkpoint.sha256.startswith(row.checkpoint_sha256_prefix)
+        and precision is Precision.FP32
+        and is_whole
+    )
+    proposals = "" if is_whole else f"The box heads look at {config.max_proposals} proposals at most."
     return ModelCard(
-        name=config.name,
+        name=config.name if precision is Precision.FP32 else f"{config.name}_{precision.value}",
         family=config.family,
         backbone=config.backbone,
         classes=classes,
@@ -106,5 +169,6 @@ def make_card(
         checkpoint=checkpoint_path.name,
         checkpoint_sha256=checkpoint.sha256,
         project_version=resnest_core.__version__,
-        notes=config.notes,
+        precision=precision.value,
+        notes=" ".join(filter(None, (config.notes, proposals))),
     )

@@ -26,13 +26,14 @@ IR_VERSION = 10
 EXAMPLE_SIZE_HW = (320, 544)  # any multiples of 32 that aren't equal
 
 
-def export_onnx(detector: TwoStageDetector, card: ModelCard, path: Path) -> None:
-    """Write `detector` to `path` as ONNX; in place, batch norms are folded and wide box heads' convolutions replaced.
+def export_onnx(detector: TwoStageDetector, card: ModelCard, path: Path, *, winograd: bool = True) -> None:
+    """Write `detector` to `path` as ONNX; in place, batch norms are folded and, for fp32, Winograd's convolutions used.
 
     The file's tensors are those of `resnest_core.tensors`, its metadata carries the card.
     """
     fold_batch_norm(detector)
-    use_winograd(detector, BOX_ROI_SIZE)
+    if winograd:
+        use_winograd(detector, BOX_ROI_SIZE)
     model = _trace(DeployedDetector(detector), card.has_masks)
     model.functions.extend(function_bodies())
     if DOMAIN not in {opset.domain for opset in model.opset_import}:
@@ -41,6 +42,12 @@ def export_onnx(detector: TwoStageDetector, card: ModelCard, path: Path) -> None
     model.producer_name = "resnest-serving"
     model.producer_version = card.project_version
     _name_dimensions(model.graph)
+    save_with_card(model, card, path)
+
+
+def save_with_card(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
+    """Write a model with `card` as its only metadata, and check the file."""
+    del model.metadata_props[:]
     onnx.helper.set_model_props(model, {METADATA_KEY: card.model_dump_json()})
     onnx.save(model, path)
     onnx.checker.check_model(path, full_check=True)

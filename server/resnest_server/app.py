@@ -52,7 +52,7 @@ def create_app(settings: Settings | None = None, models: Models | None = None) -
         async with pipeline.running():
             if not access.keys_required:
                 log.warning("NO KEYS: anybody who reaches this gateway can use it.")
-            log.info("Serving %s with %s.", ", ".join(served.cards), settings.runtime)
+            log.info("Serving %s.", ", ".join(f"{name} with {served.runtime(name)}" for name in served.cards))
             yield
         served.close()
 

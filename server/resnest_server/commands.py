@@ -21,7 +21,9 @@ def serve(
     model: Annotated[
         list[str] | None, typer.Option(help="Model to serve, several times for several; else all.")
     ] = None,
-    runtime: Annotated[str | None, typer.Option(help="onnxruntime, openvino or triton.")] = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="onnxruntime, openvino or triton; else the fastest of those installed.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
     triton_url: Annotated[str | None, typer.Option(help="Triton's gRPC address; localhost:8001 if not given.")] = None,
     repository: Annotated[Path | None, typer.Option(help="The model repository.")] = None,

@@ -10,6 +10,7 @@ from resnest_core.card import ModelCard
 from resnest_core.detector import InProcessDetector
 from resnest_core.errors import ModelNotFoundError
 from resnest_core.repository import default_model, find_repository, installed_models, load_detector
+from resnest_core.runtimes import fastest_runtime
 from resnest_server.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,10 @@ class Models:
             raise ModelNotFoundError(f"There is no model {name!r} here: use one of {', '.join(self.cards)}.")
         return self.cards[name]
 
+    def runtime(self, name: str) -> str:
+        """Return what runs the model of this name, such as `openvino`, or `triton`."""
+        return self.detectors[name].runtime.name if name in self.detectors else "triton"
+
     def close(self) -> None:
         """Give back what the detectors hold."""
         for detector in self.detectors.values():
@@ -76,12 +81,16 @@ def load_models(settings: Settings) -> Models:
     names = settings.models or installed_models(repository)
     if not names:
         raise ModelNotFoundError(f"There are no models in {repository}: `resnest export NAME` makes one.")
+    runtime: str | None = settings.runtime
+    if runtime is None:
+        runtime, reason = fastest_runtime(settings.device)
+        log.info("Networks run with %s: %s.", runtime, reason)
     detectors: dict[str, InProcessDetector] = {}
     seconds: dict[str, float] = {}
     for name in names:
         start = time.perf_counter()
         detectors[name] = load_detector(
-            name, runtime=settings.runtime, device=settings.device, threads=settings.threads, repository=repository
+            name, runtime=runtime, device=settings.device, threads=settings.threads, repository=repository
         )
         seconds[name] = time.perf_counter() - start
         log.info("%s was loaded in %.1f s.", name, seconds[name])

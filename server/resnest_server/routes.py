@@ -35,7 +35,7 @@ def _shown(card: ModelCard, gateway: GatewayOf) -> dict[str, Any]:
     row = PUBLISHED.get(card.name)
     return {
         **card.model_dump(mode="json"),
-        "runtime": gateway.settings.runtime,
+        "runtime": gateway.models.runtime(card.name),
         "device": gateway.settings.device,
         "published": {"box_ap": row.box_ap, "mask_ap": row.mask_ap} if row else None,
     }

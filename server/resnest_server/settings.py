@@ -30,8 +30,9 @@ class Settings(BaseSettings):
     default_model: str | None = Field(
         default=None, description="The model that /v1/detect uses; else the first of those served, by name."
     )
-    runtime: Literal["onnxruntime", "openvino", "triton"] = Field(
-        default="onnxruntime", description="What runs the networks: onnxruntime, openvino or triton."
+    runtime: Literal["onnxruntime", "openvino", "triton"] | None = Field(
+        default=None,
+        description="What runs the networks: onnxruntime, openvino or triton; else the fastest of those installed.",
     )
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where they run.")
     threads: int | None = Field(default=None, ge=1, description="Threads of a network; else one per core.")

@@ -19,7 +19,7 @@ from resnest_client.bench.photographs import read_photographs
 from resnest_client.bench.plots import plot, require_matplotlib
 from resnest_client.bench.results import Run, read_runs, write_runs
 from resnest_client.bench.runs import Bench, Load, Measured, Plan
-from resnest_client.bench.subjects import DEVICE, RUNTIME, open_subject
+from resnest_client.bench.subjects import DEVICE, open_subject
 from resnest_client.choosing import (
     ApiKeyOption,
     Choice,
@@ -32,7 +32,7 @@ from resnest_client.choosing import (
 from resnest_core.detector import checked_threshold
 from resnest_core.errors import ModelNotFoundError, ParameterError
 from resnest_core.repository import find_repository, installed_models
-from resnest_core.runtimes import RUNTIMES
+from resnest_core.runtimes import RUNTIMES, fastest_runtime
 
 FAILED = 1  # exit code where a run wasn't completed, or nothing was answered
 
@@ -185,7 +185,7 @@ def _jobs(runtimes: str | None, device: str | None, threads: int | None, reposit
     models = installed_models(where)
     if not models:
         raise ModelNotFoundError(f"There are no models in {where}: `resnest export NAME` makes one.")
-    chosen = list(dict.fromkeys((runtimes or RUNTIME).split(",")))
+    chosen = list(dict.fromkeys((runtimes or fastest_runtime(DEVICE).name).split(",")))
     if unknown := [name for name in chosen if name not in RUNTIMES]:
         raise ParameterError(f"There is no runtime {unknown[0]!r}: --runtimes lists some of {', '.join(RUNTIMES)}.")
     return [every.Job(name, runtime, device or DEVICE, threads, where) for name in models for runtime in chosen]

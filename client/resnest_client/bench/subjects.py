@@ -14,7 +14,6 @@ from resnest_core.detector import Detector
 from resnest_core.errors import ModelNotFoundError
 from resnest_core.repository import default_model, find_repository, installed_models, load_detector
 
-RUNTIME = "onnxruntime"
 DEVICE = "cpu"
 
 
@@ -28,7 +27,7 @@ def open_subject(
     """
     if choice.url is None:
         name = choice.model or _first(choice.repository, console)
-        return open_local(name, choice.runtime or RUNTIME, choice.device or DEVICE, threads, choice.repository)
+        return open_local(name, choice.runtime, choice.device or DEVICE, threads, choice.repository)
     detector: Detector
     if choice.url.startswith(GRPC):
         from resnest_client import GrpcDetector
@@ -44,11 +43,11 @@ def open_subject(
 
 
 def open_local(
-    name: str, runtime: str, device: str, threads: int | None, repository: Path | None
+    name: str, runtime: str | None, device: str, threads: int | None, repository: Path | None
 ) -> tuple[Detector, Subject]:
     """Load a detector into this process."""
     detector = load_detector(name, runtime=runtime, device=device, threads=threads, repository=repository)
-    return detector, _subject(detector.card, runtime=runtime, device=device, threads=threads)
+    return detector, _subject(detector.card, runtime=detector.runtime.name, device=device, threads=threads)
 
 
 def _subject(card: ModelCard, **where: str | int | None) -> Subject:

@@ -49,7 +49,10 @@ class OnnxRuntime(Runtime):
             raise InvalidModelError(f"{path} is damaged or not an ONNX model: export it again.") from error
         if provider not in session.get_providers():  # without a driver it takes the CPU, and only warns
             raise RuntimeUnavailableError(f"ONNX Runtime found no {device} device here: check its driver, or use cpu.")
-        return cls(session, ModelCard.from_metadata(session.get_modelmeta().custom_metadata_map, path))
+        card = ModelCard.from_metadata(session.get_modelmeta().custom_metadata_map, path)
+        if card.precision == "bf16":
+            raise RuntimeUnavailableError(f"ONNX Runtime has no bf16, which {path} is for: use the runtime openvino.")
+        return cls(session, card)
 
     def run(self, inputs: Tensors) -> Tensors:
         feed: dict[str, Any] = {name: inputs[name] for name in self._inputs}

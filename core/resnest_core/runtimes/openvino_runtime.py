@@ -17,6 +17,8 @@ from resnest_core.tensors import INPUT_TYPES, Tensors, input_names, output_names
 if TYPE_CHECKING:
     import openvino
 
+HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # what isn't in int8 stays in fp32
+
 
 class OpenVinoRuntime(Runtime):
     """Runs a copy of the exported file whose functions are inlined: OpenVINO's frontend knows no functions."""
@@ -49,13 +51,15 @@ class OpenVinoRuntime(Runtime):
         plain = onnx.inliner.inline_local_functions(proto).SerializeToString()
         del proto
         core = openvino.Core()
+        if card.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise RuntimeUnavailableError(f"This CPU computes no bf16, which {path} is for: export fp32 or int8.")
         try:
             model = core.read_model(plain)
         except RuntimeError as error:
             raise InvalidModelError(f"OpenVINO can't read {path}: export it again, or use onnxruntime.") from error
         options = {
             # By itself OpenVINO takes bf16 where the CPU has it: scores move by 1e-2.
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": HINTS.get(card.precision, "f32"),
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads or os.cpu_count() or 1,
         }

@@ -32,7 +32,7 @@ def build(config: DetectorConfig) -> TwoStageDetector:
     return TwoStageDetector(
         backbone=backbone,
         neck=FPN(backbone.out_channels, config.channels),
-        rpn_head=RPN(config.channels, config.anchor_scale),
+        rpn_head=RPN(config.channels, config.anchor_scale, config.max_proposals),
         roi_head=roi_head,
         max_detections=config.max_detections,
     ).eval()

@@ -13,16 +13,17 @@ from resnest_export.models.fpn import STRIDES
 from resnest_export.ops import apart, batched_nms, top
 
 RATIOS = (0.5, 1.0, 2.0)
-PER_LEVEL = 1000  # candidates of a level before NMS, and of all levels together after it
+PER_LEVEL = 1000  # candidates of a level before NMS, and at most so many after it
 IOU_THRESHOLD = 0.7
 
 
 class RPN(nn.Module):
-    """The pyramid to at most a thousand proposals per image."""
+    """The pyramid to at most `max_proposals` proposals per image."""
 
-    def __init__(self, channels: int, anchor_scale: float) -> None:
+    def __init__(self, channels: int, anchor_scale: float, max_proposals: int = PER_LEVEL) -> None:
         super().__init__()
         self.anchor_scale = anchor_scale
+        self.max_proposals = max_proposals
         self.rpn_conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.rpn_cls = nn.Conv2d(channels, len(RATIOS), 1)
         self.rpn_reg = nn.Conv2d(channels, 4 * len(RATIOS), 1)
@@ -55,7 +56,7 @@ class RPN(nn.Module):
         keep = keep.long().view_as(scores)
         kept_scores = scores.gather(2, keep.clamp(min=0)).masked_fill(keep < 0, -torch.inf).flatten(1)
         kept_boxes = candidates.gather(2, keep.clamp(min=0)[..., None].expand_as(candidates)).flatten(1, 2)
-        best_scores, best = top(kept_scores, PER_LEVEL)
+        best_scores, best = top(kept_scores, self.max_proposals)
         return kept_boxes.gather(1, best[..., None].expand(-1, -1, 4)), best_scores
 
     def _level(self, x: Tensor, stride: int, image_sizes: Tensor) -> tuple[Tensor, Tensor]:

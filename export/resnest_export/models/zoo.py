@@ -28,6 +28,8 @@ class DetectorConfig:
     test_scale: tuple[int, int] = (1333, 800)
     num_classes: int = 80
     max_detections: int = 100
+    max_proposals: int = 1000
+    """Regions that the box heads look at, at most."""
     notes: str = ""
 
 
