@@ -24,7 +24,8 @@ from resnest_export.deployed import SCORE_THRESHOLD, DeployedDetector
 from resnest_export.models import ZOO, DetectorConfig, build
 from resnest_export.models.detector import TwoStageDetector
 from resnest_export.models.roi_heads import MASK_ROI_SIZE
-from resnest_export.precision import Gate, Precision, calibration_images, quantize
+from resnest_export.precision import Gate, Precision
+from resnest_export.quantize import calibration_images, quantize
 from resnest_export.to_onnx import export_onnx, save_with_card
 
 

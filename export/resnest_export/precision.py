@@ -1,33 +1,15 @@
-"""Precisions beside fp32: int8 by calibration on photographs, and whether what it costs is too much."""
+"""Precisions of an exported network, and whether what one costs is too much."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import onnx
-
-from resnest_core import tensors
-from resnest_core.card import ModelCard
 from resnest_core.detector import Detector
-from resnest_core.errors import ImageError, InvalidModelError, ParameterError
+from resnest_core.errors import InvalidModelError
 from resnest_core.evaluation import evaluate
-from resnest_core.images import check_image, load_image, read_file
-from resnest_core.preprocess import prepare, stack
-from resnest_export.to_onnx import save_with_card
-
-MAX_CALIBRATION = 64  # photographs: more change the ranges little, and each takes seconds
-SENSITIVE = ("backbone.stem", ".fc1.", ".fc2.", "rpn_cls", "rpn_reg")
-"""Convolutions that stay in fp32, by parts of their weights' names: the stem, whose channels are few and ranges wide
-(int8 there cost the demo 4 points of box AP), split attention's, which are tiny, and those whose outputs are scores and
-deltas."""
-IMAGES = ("*.jpg", "*.jpeg", "*.png", "*.webp")
 
 
 class Precision(str, Enum):
@@ -65,89 +47,3 @@ class Gate:
                 f"The model loses {worst:.4f} of AP, more than --gate {self.most:g}: "
                 "calibrate on more photographs like yours, or use bf16 or fp32."
             )
-
-
-def calibration_images(folder: Path) -> list[Path]:
-    """Return at most MAX_CALIBRATION images of a folder, evenly spread over their names.
-
-    Raises:
-        ParameterError: there is none, or one of them is no image.
-    """
-    files = sorted({path for pattern in IMAGES for path in folder.glob(pattern)})
-    if not files:
-        raise ParameterError(f"There are no images in {folder}: int8 needs photographs like those it will see.")
-    places = np.linspace(0, len(files) - 1, min(len(files), MAX_CALIBRATION)).astype(int)
-    chosen = [files[place] for place in places]
-    for path in chosen:
-        try:
-            check_image(read_file(path))
-        except ImageError as error:
-            raise ParameterError(f"{path} can't be calibrated on: {error}") from error
-    return chosen
-
-
-def quantize(source: Path, destination: Path, card: ModelCard, images: Sequence[Path]) -> None:
-    """Write the fp32 file `source` with its convolutions in int8, as pairs of QuantizeLinear and DequantizeLinear.
-
-    Weights get a range per output channel, inputs one from what the images make of them: the mean of their minima and
-    maxima, as outliers of single images would cost all others precision. The custom operators stay.
-
-    Args:
-        source: an exported file whose convolutions are convolutions.
-        destination: the file to write.
-        card: that of the new file.
-        images: photographs to calibrate on.
-
-    Raises:
-        ImageError: an image is damaged.
-    """
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-
-    graph = onnx.load(source, load_external_data=False).graph
-    kept = [
-        node.name for node in graph.node if node.op_type == "Conv" and any(part in node.input[1] for part in SENSITIVE)
-    ]
-    with _quiet():
-        quantize_static(
-            source,
-            destination,
-            _Inputs(images, card),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv"],
-            nodes_to_exclude=kept,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
-            extra_options={"OpTypesToExcludeOutputQuantization": ["Conv"], "CalibMovingAverage": True},
-        )
-    save_with_card(onnx.load(destination), card, destination)
-
-
-class _Inputs:
-    """The network's inputs of one image after the other, as ONNX Runtime's calibration asks for them."""
-
-    def __init__(self, images: Sequence[Path], card: ModelCard) -> None:
-        self._inputs = self._read(images, card)
-
-    def get_next(self) -> dict[str, Any] | None:
-        return next(self._inputs, None)
-
-    @staticmethod
-    def _read(images: Sequence[Path], card: ModelCard) -> Iterator[dict[str, Any]]:
-        for path in images:
-            inputs = stack([prepare(load_image(path), card)]) | {
-                tensors.SCORE_THRESHOLDS: np.zeros((1, 1), np.float32),
-                tensors.WANT_MASKS: np.ones((1, 1), np.bool_),
-            }
-            yield {name: inputs[name] for name in tensors.input_names(card.has_masks)}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence advice of ONNX Runtime's, on the root logger, to prepare a model that is prepared."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)

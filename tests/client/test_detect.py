@@ -42,7 +42,8 @@ def detect(*arguments: str | Path) -> Result:
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository of two models that a fake runtime runs."""
-    monkeypatch.setitem(RUNTIMES, "onnxruntime", FakeRuntime)
+    for name in RUNTIMES:
+        monkeypatch.setitem(RUNTIMES, name, FakeRuntime)
     repository = tmp_path / "repository"
     for name in ("second", "first"):
         path = repository / f"{name}_network" / "1" / "model.onnx"

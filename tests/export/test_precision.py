@@ -15,7 +15,8 @@ from resnest_core.evaluation import evaluate
 from resnest_core.repository import network_path, read_card
 from resnest_export.ops.functions import DOMAIN
 from resnest_export.pipeline import export_detector
-from resnest_export.precision import MAX_CALIBRATION, SENSITIVE, Gate, Precision, calibration_images
+from resnest_export.precision import Gate, Precision
+from resnest_export.quantize import MAX_CALIBRATION, SENSITIVE, calibration_images
 from tests.data.parity import compare
 from tests.export import goldens
 from tests.weights import DEMO, REPOSITORY, demo_state_dict

@@ -202,7 +202,7 @@ def test_the_default_model_is_the_first_by_name_unless_named(serve: Serve, caplo
 
 
 def test_models_show_their_cards(client: TestClient) -> None:
-    card = FAKE_CARD.model_dump(mode="json") | {"runtime": "onnxruntime", "device": "cpu", "published": None}
+    card = FAKE_CARD.model_dump(mode="json") | {"runtime": "fake", "device": "cpu", "published": None}
     assert client.get("/v1/models").json() == {"models": [card], "default": "fake"}
     assert client.get("/v1/models/fake").json() == card
 

@@ -53,7 +53,8 @@ def images(tmp_path: Path) -> Path:
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository of one model that a fake runtime runs."""
-    monkeypatch.setitem(RUNTIMES, "onnxruntime", FakeRuntime)
+    for name in RUNTIMES:
+        monkeypatch.setitem(RUNTIMES, name, FakeRuntime)
     path = tmp_path / "repository" / "fake_network" / "1" / "model.onnx"
     path.parent.mkdir(parents=True)
     path.touch()
@@ -99,7 +100,7 @@ def test_a_file_of_runs(images: Path, tmp_path: Path) -> None:
         assert run["detections_per_image"] == 3
         assert sum(run["padded_shapes"].values()) == 12 and len(run["padded_shapes"]) == 3
         assert run["warm_up_requests"] == 3
-        assert run["subject"]["runtime"] == "onnxruntime" and run["subject"]["url"] is None
+        assert run["subject"]["runtime"] == "fake" and run["subject"]["url"] is None
         assert run["machine"].keys() == {"cpu", "cores", "memory_gib", "os", "python"}
         assert run["versions"]["resnest-serving"] and run["command"].startswith("resnest")
     assert "4 in flight" not in result.stdout and "2 in flight" in result.stdout
@@ -281,7 +282,8 @@ def test_interrupted_it_keeps_what_there_is(images: Path, tmp_path: Path, monkey
                 time.sleep(0.5)
             return super().run(inputs)
 
-    monkeypatch.setitem(RUNTIMES, "onnxruntime", Interrupted)
+    for name in RUNTIMES:
+        monkeypatch.setitem(RUNTIMES, name, Interrupted)
     arguments = ["--images", images, "--count", 10, "--warm-up", 0, "--rounds", 3]
     result = bench(*arguments, "--output", tmp_path / "runs.json")
     assert result.exit_code == FAILED

@@ -99,14 +99,14 @@ def test_all_of_a_repository(tmp_path: Path) -> None:
     command += ["--warm-up", "1", "--rounds", "2", "--threads", "1", "--output", str(file), "--markdown", str(page)]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=120)
     assert done.returncode == FAILED, done.stderr
-    assert done.stderr.count("broken in onnxruntime failed: ") == 1
+    assert done.stderr.count("broken in openvino failed: ") == 1
     runs = json.loads(file.read_text())
     assert [(run["subject"]["model"], run["round"], run["images"]) for run in runs] == [("demo", 1, 2), ("demo", 2, 2)]
     assert all(run["subject"]["threads"] == 1 and run["peak_memory_mib"]["client"] > 100 for run in runs)
     assert runs[0]["command"].startswith("resnest bench --all")
     table = page.read_text()
-    assert "| demo† | – | – | onnxruntime |" in table
-    assert "not the published weights" in table and "broken in onnxruntime failed: " in table
+    assert "| demo† | – | – | openvino |" in table
+    assert "not the published weights" in table and "broken in openvino failed: " in table
 
 
 def test_all_survives_a_child_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
