@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from resnest_client.bench import compare as comparing
-from resnest_client.bench import every, options, report
+from resnest_client.bench import every, options, profile_command, report
 from resnest_client.bench.load import MOST_IN_FLIGHT
 from resnest_client.bench.photographs import read_photographs
 from resnest_client.bench.plots import plot, require_matplotlib
+from resnest_client.bench.profile_what import What
 from resnest_client.bench.results import Run, read_runs, write_runs
 from resnest_client.bench.runs import Bench, Load, Measured, Plan
 from resnest_client.bench.subjects import DEVICE, open_subject
@@ -104,6 +105,9 @@ def bench(
         bool, typer.Option("--all", help="Each model of the repository, one image at a time, beside its published AP.")
     ] = False,
     runtimes: Annotated[str | None, typer.Option(help="Of --all, such as onnxruntime,openvino.")] = None,
+    by_stage: Annotated[
+        bool, typer.Option("--profile", help="Instead: the time of one image by stage, in this process; see --count.")
+    ] = False,
 ) -> None:
     """Measure how fast a detector is: latency, images per second, CPU time and memory."""
     if compare is not None:
@@ -123,6 +127,12 @@ def bench(
     options.check_rounds(rounds)
     options.check_threads(threads, url)
     options.check_writable(output, markdown)
+    if by_stage:
+        others = (concurrency, rate, duration, markdown, runtimes, append or every_model or None)
+        profile_command.refuse(choice, any(each is not None for each in others))
+        what = What(images, model, runtime, repository, threads, masks, score_threshold, count)
+        profile_command.run(what, output, plots, _stdout())
+        return
     if append and output is None:
         raise ParameterError("--append is for --output: name the file to add to.")
     if plots:

@@ -1,0 +1,180 @@
+"""Runs a network in a runtime that tells how long each operator took.
+
+Both run a copy whose functions are inlined, so that names are the same; the options are those of
+`resnest_core.runtimes`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from resnest_core.card import ModelCard
+from resnest_core.errors import InvalidModelError, MissingExtraError, RuntimeUnavailableError
+from resnest_core.runtimes.onnxruntime_runtime import OnnxRuntime
+from resnest_core.runtimes.openvino_runtime import HINTS, OpenVinoRuntime
+from resnest_core.tensors import Tensors, output_names
+
+if TYPE_CHECKING:
+    import onnx
+
+KERNEL = "_kernel_time"
+Operators = list[tuple[str, float]]
+"""Name and milliseconds, in the order in which they ran."""
+
+
+class ProfiledNetwork(ABC):
+    """A network whose operators are timed in each run."""
+
+    @abstractmethod
+    def run(self, inputs: Tensors) -> Tensors:
+        """Run the network."""
+
+    @abstractmethod
+    def note(self) -> None:
+        """Take down how long the last run's operators took; not in its time."""
+
+    @abstractmethod
+    def operators(self) -> list[Operators]:
+        """Return each run's operators; nothing is run any more then."""
+
+
+def load_profiled(
+    runtime: str, model: onnx.ModelProto, card: ModelCard, threads: int | None, folder: Path
+) -> ProfiledNetwork:
+    """Load a model whose functions are inlined; the folder is for what the runtime writes.
+
+    Raises:
+        MissingExtraError: the runtime isn't installed.
+        InvalidModelError: the runtime can't read the model.
+        RuntimeUnavailableError: the runtime can't compute the model's precision here.
+    """
+    return PROFILED[runtime](model, card, threads, folder)
+
+
+class ProfiledOnnxRuntime(ProfiledNetwork):
+    """ONNX Runtime writes a file at the end."""
+
+    def __init__(self, model: onnx.ModelProto, card: ModelCard, threads: int | None, folder: Path) -> None:
+        if card.precision == "bf16":
+            raise RuntimeUnavailableError("ONNX Runtime has no bf16, which this model is for: use --runtime openvino.")
+        self._session = onnxruntime_session(model.SerializeToString(), threads, profile_in=folder)
+        self._outputs = output_names(card.has_masks)
+
+    def run(self, inputs: Tensors) -> Tensors:
+        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
+
+    def note(self) -> None:
+        pass
+
+    def operators(self) -> list[Operators]:
+        return [
+            [(name, ms) for name, ms, _ in run] for run in read_onnxruntime_profile(Path(self._session.end_profiling()))
+        ]
+
+
+def onnxruntime_session(
+    model: bytes, threads: int | None, *, profile_in: Path | None = None, plain: bool = False
+) -> Any:
+    """Return a session; `plain`: nodes run as they stand in the graph, none is fused or left out.
+
+    Raises:
+        MissingExtraError: ONNX Runtime isn't installed.
+        InvalidModelError: it can't read the model.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError("onnxruntime", "server") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if profile_in:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile_in / "profile")
+    if plain:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        # Of weights that it has packed for itself the profile doesn't tell the shapes.
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises a class of its own per kind of damage
+        raise InvalidModelError("ONNX Runtime can't read the model: export it again.") from error
+
+
+def read_onnxruntime_profile(file: Path) -> list[list[tuple[str, float, dict[str, Any]]]]:
+    """Return of each run the operators: name, milliseconds, and what else the profile tells (types and shapes)."""
+    events = json.loads(file.read_text(encoding="utf-8"))
+    operators = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(KERNEL)]
+    operators.sort(key=lambda event: event["ts"])
+    runs = []
+    for run in (event for event in events if event["name"] == "model_run"):
+        within = [each for each in operators if run["ts"] <= each["ts"] <= run["ts"] + run["dur"]]
+        runs.append([(each["name"].removesuffix(KERNEL), each["dur"] / 1e3, each["args"]) for each in within])
+    return runs
+
+
+class ProfiledOpenVino(ProfiledNetwork):
+    """OpenVINO tells the means of all runs until then."""
+
+    def __init__(self, model: onnx.ModelProto, card: ModelCard, threads: int | None, folder: Path) -> None:  # noqa: ARG002
+        compiled = compile_openvino(model.SerializeToString(), threads, HINTS.get(card.precision, "f32"))
+        self._request = compiled.create_infer_request()
+        self._outputs = output_names(card.has_masks)
+        self._means: list[dict[str, float]] = []
+
+    def run(self, inputs: Tensors) -> Tensors:
+        results = self._request.infer(dict(inputs))
+        return {name: np.array(results[name]) for name in self._outputs}
+
+    def note(self) -> None:
+        told = self._request.get_profiling_info()
+        self._means.append({each.node_name: each.real_time.total_seconds() * 1e3 for each in told})
+
+    def operators(self) -> list[Operators]:
+        runs, before = [], dict[str, float]()
+        for number, means in enumerate(self._means, start=1):
+            until_now = {name: mean * number for name, mean in means.items()}
+            runs.append([(name, max(total - before.get(name, 0.0), 0.0)) for name, total in until_now.items()])
+            before = until_now
+        return runs
+
+
+def compile_openvino(model: bytes, threads: int | None, precision: str) -> Any:
+    """Return a compiled model that times its operators; `precision` is OpenVINO's hint, such as `f32`.
+
+    Raises:
+        MissingExtraError: OpenVINO isn't installed.
+        InvalidModelError: it can't read the model.
+        RuntimeUnavailableError: the CPU has no such precision.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingExtraError("openvino", "openvino") from error
+    core = openvino.Core()
+    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise RuntimeUnavailableError("This CPU computes no bf16, which this model is for: export fp32 or int8.")
+    options = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads or os.cpu_count() or 1,
+        "PERF_COUNT": True,
+    }
+    try:
+        return core.compile_model(core.read_model(model), "CPU", options)
+    except RuntimeError as error:
+        raise InvalidModelError("OpenVINO can't read the model: export it again, or use onnxruntime.") from error
+
+
+PROFILED: dict[str, Callable[[onnx.ModelProto, ModelCard, int | None, Path], ProfiledNetwork]] = {
+    OnnxRuntime.name: ProfiledOnnxRuntime,
+    OpenVinoRuntime.name: ProfiledOpenVino,
+}

@@ -1,0 +1,150 @@
+"""Which stage of the detector a node of its ONNX graph belongs to, and an operator that a runtime names.
+
+A node that uses a weight belongs to the part that the weight is named after; any other belongs where the latest of what
+it reads came from. Top-k, RoIAlign and NMS begin stages of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
+
+BACKBONE, FPN, RPN, PROPOSALS = "backbone", "FPN", "RPN", "proposals"
+BOX_ROIS, BOX_HEAD, NMS = "box RoIAlign", "box head", "NMS"
+MASK_ROIS, MASK_HEAD = "mask RoIAlign", "mask head"
+NETWORK = (BACKBONE, FPN, RPN, PROPOSALS, BOX_ROIS, BOX_HEAD, NMS, MASK_ROIS, MASK_HEAD)
+OF_MASKS = (MASK_ROIS, MASK_HEAD)
+
+WEIGHTS = {
+    "detector.backbone.": BACKBONE,
+    "detector.neck.": FPN,
+    "detector.rpn_head.": RPN,
+    "detector.roi_head.bbox_head.": BOX_HEAD,
+    "detector.roi_head.mask_head.": MASK_HEAD,
+}
+HEAD_AFTER = {BOX_ROIS: BOX_HEAD, MASK_ROIS: MASK_HEAD}
+ROI_ALIGN = ("MultiLevelRoIAlign", "RoiAlign")
+SUPPRESSION = ("BatchedNMS", "NonMaxSuppression")
+OF_POOLING = ("Concat", "Gather")  # they put the levels' regions together, where RoIAlign is in standard operators
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What is known of a network whose functions are inlined.
+
+    Attributes:
+        model: the copy with its functions inlined.
+        nodes: stage by node's name.
+        names: stage by the name of a node or of what it computes.
+        constant: names of nodes that don't depend on the image, which runtimes compute once, when they load.
+        winograd: whether the box head's convolutions are products of transformed tiles.
+    """
+
+    model: onnx.ModelProto
+    nodes: dict[str, str]
+    names: dict[str, str]
+    constant: frozenset[str]
+    winograd: bool
+
+    def stage_of(self, operator: str) -> str | None:
+        """Return the stage of an operator as a runtime names it; None: its name says nothing.
+
+        Runtimes name an operator that they made of several after one of them, and add to it: `relu_1_nchwc`,
+        `fused node_linear`, `node_conv2d_1/WithoutBiases`, and `node_view_acdb_abcd_node_sum` for a change of layout
+        between two.
+        """
+        operator = operator.removeprefix("fused ")
+        if operator in self.names:
+            return self.names[operator]
+        ends = [match.start() for match in re.finditer(r"[^0-9A-Za-z]", operator)]
+        return next((self.names[operator[:end]] for end in reversed(ends) if operator[:end] in self.names), None)
+
+
+def read_graph(model: onnx.ModelProto) -> Graph:
+    """Inline a model's functions and find each node's stage."""
+    from onnx.inliner import inline_local_functions
+
+    plain = inline_local_functions(model)
+    nodes = list(plain.graph.node)
+    stages = _inlined(nodes, model.graph.node, _stages(model.graph))
+    names: dict[str, str] = {}
+    for node, stage in zip(nodes, stages, strict=True):
+        names.update(dict.fromkeys(filter(None, (*node.output, node.name)), stage))
+    constant = frozenset(_constant(plain.graph))
+    heavy = {
+        node.op_type
+        for node, stage in zip(nodes, stages, strict=True)
+        if stage == BOX_HEAD and node.name not in constant
+    }
+    return Graph(
+        plain,
+        {node.name: stage for node, stage in zip(nodes, stages, strict=True)},
+        names,
+        constant,
+        winograd="MatMul" in heavy and not any("Conv" in kind for kind in heavy),
+    )
+
+
+def _stages(graph: onnx.GraphProto) -> list[str]:
+    """Return each node's stage. What precedes the backbone, such as normalising, is counted with it."""
+    weights = {
+        each.name: stage
+        for each in graph.initializer
+        for prefix, stage in WEIGHTS.items()
+        if each.name.startswith(prefix)
+    }
+    came_from: dict[str, tuple[int, str]] = {}  # of a value: where its stage began, and the stage
+    stages = []
+    for place, node in enumerate(graph.node):
+        latest = max((came_from[name] for name in node.input if name in came_from), default=(-1, BACKBONE))
+        begun = _begun(node, latest[1], weights)
+        mark = latest if begun is None else (place, begun)
+        came_from.update(dict.fromkeys(node.output, mark))
+        stages.append(mark[1])
+    return stages
+
+
+def _begun(node: onnx.NodeProto, before: str, weights: dict[str, str]) -> str | None:
+    """Return the stage that a node begins, or goes on with, by itself; None: the one before."""
+    of_weights = [weights[name] for name in node.input if name in weights]
+    if of_weights:
+        return of_weights[-1]
+    if node.op_type in ROI_ALIGN:
+        return MASK_ROIS if before in (NMS, MASK_ROIS, MASK_HEAD) else BOX_ROIS
+    if before in HEAD_AFTER and node.op_type not in OF_POOLING:
+        return HEAD_AFTER[before]
+    if node.op_type == "TopK" and before == RPN:
+        return PROPOSALS
+    if node.op_type in SUPPRESSION:
+        return PROPOSALS if before in (RPN, PROPOSALS) else NMS
+    return None
+
+
+def _inlined(nodes: Iterable[onnx.NodeProto], calls: Sequence[onnx.NodeProto], stages: list[str]) -> list[str]:
+    """Return the stages of the inlined nodes: what a function consists of stands where it was called."""
+    places = {tuple(node.output): place for place, node in enumerate(calls)}
+    functions = [place for place, node in enumerate(calls) if node.domain not in ("", "ai.onnx")]
+    last, found = -1, []
+    for node in nodes:
+        place = places.get(tuple(node.output))
+        if place is None:
+            within = next((function for function in functions if function > last), None)
+            found.append(stages[max(last, 0) if within is None else within])
+        else:
+            last = place
+            found.append(stages[place])
+    return found
+
+
+def _constant(graph: onnx.GraphProto) -> Iterable[str]:
+    """Yield the names of nodes that read weights and constants only."""
+    known = {each.name for each in graph.initializer}
+    for node in graph.node:
+        if all(name in known for name in node.input if name):
+            known.update(node.output)
+            yield node.name
