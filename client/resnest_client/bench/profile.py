@@ -37,7 +37,7 @@ from resnest_core.runtimes import fastest_runtime
 DECODE, RESIZE, RUN, ENCODE = PASS = ("decode", "resize", "network", "encode")
 COUNT = 3
 MOST_RUNS = 1000
-PEAK_TRIES = 5  # before the runs, and as many after
+PEAK_TRIES = 3  # before the runs, and as many after
 
 Times = dict[str, float]
 

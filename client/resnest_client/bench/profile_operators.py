@@ -125,7 +125,7 @@ class ProfiledOpenVino(ProfiledNetwork):
     """OpenVINO tells the means of all runs until then."""
 
     def __init__(self, model: onnx.ModelProto, card: ModelCard, threads: int | None, folder: Path) -> None:  # noqa: ARG002
-        compiled = compile_openvino(model.SerializeToString(), threads, HINTS.get(card.precision, "f32"))
+        compiled = _compile_openvino(model.SerializeToString(), threads, HINTS.get(card.precision, "f32"))
         self._request = compiled.create_infer_request()
         self._outputs = output_names(card.has_masks)
         self._means: list[dict[str, float]] = []
@@ -147,7 +147,7 @@ class ProfiledOpenVino(ProfiledNetwork):
         return runs
 
 
-def compile_openvino(model: bytes, threads: int | None, precision: str) -> Any:
+def _compile_openvino(model: bytes, threads: int | None, precision: str) -> Any:
     """Return a compiled model that times its operators; `precision` is OpenVINO's hint, such as `f32`.
 
     Raises:

@@ -63,7 +63,7 @@ def notes(profile: Profile) -> list[str]:
         f"Medians of {profile.count}, after one to warm up.",
         f"From bytes to JSON {significant(profile.whole_ms)} ms ({low}–{high}), measured around all stages.",
         f"Peak: {significant(profile.peak_gflop_per_second)} GFLOP/s on {profile.threads} threads, from the CPU time "
-        "of 2048² fp32 matrix products in the same runtime, the best of several before and after.",
+        "of fp32 products of 512², 1024² and 2048² matrices, the best of several before and after.",
         f"The network took {significant(profile.network_cpu_ms)} ms of CPU time, so {profile.network_cores:.2f} cores "
         "on average: % of used is of what those could do, as others may have had the rest.",
         f"Operators whose names tell no stage are counted with the one that ran before: {percent:.1f} % of the "
@@ -105,8 +105,9 @@ def plot_profile(profile: Profile, folder: Path) -> list[Path]:
     time.invert_yaxis()
     time.set_xlim(0, max(stage.ms for stage in stages) * 1.35)
     time.set_xlabel("ms")
-    peak.set_xlim(0, 170)
-    peak.set_xticks(range(0, 101, 25))
+    widest = max(_percent(stage.share_of_used or stage.share_of_peak for stage in stages))
+    peak.set_xlim(0, max(widest, 100) * 1.55)
+    peak.set_xticks(range(0, 101, 50))
     peak.set_xlabel(f"% of peak, {profile.peak_gflop_per_second:.0f} GFLOP/s")
     time.set_title(title(profile), loc="left", fontweight="bold", fontsize=11)
     peak.set_title("pale: of the cores used", loc="right", fontsize=9, color="#555555")

@@ -67,7 +67,7 @@ class Profile(BaseModel):
     network_cores: float
     """The same ÷ wall time: less than the threads where others had the cores, or threads had to wait."""
     peak_gflop_per_second: float
-    """Of all threads, fp32: the best rate by CPU time of several products of two 2048² matrices in the same runtime."""
+    """Of all threads, fp32: the best rate by CPU time of many matrix products in ONNX Runtime."""
     threads: int
     """Of the runtime."""
     notes: list[str]

@@ -98,11 +98,14 @@ def _stages(graph: onnx.GraphProto) -> list[str]:
         for prefix, stage in WEIGHTS.items()
         if each.name.startswith(prefix)
     }
+    constant = frozenset(_constant(graph))
     came_from: dict[str, tuple[int, str]] = {}  # of a value: where its stage began, and the stage
     stages = []
     for place, node in enumerate(graph.node):
         latest = max((came_from[name] for name in node.input if name in came_from), default=(-1, BACKBONE))
         begun = _begun(node, latest[1], weights)
+        if begun is not None and node.name in constant:  # weights that are made of others, as int8's are
+            weights.update(dict.fromkeys(node.output, begun))
         mark = latest if begun is None else (place, begun)
         came_from.update(dict.fromkeys(node.output, mark))
         stages.append(mark[1])

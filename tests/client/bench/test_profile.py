@@ -156,6 +156,22 @@ def test_the_stages_of_nodes(graph: Graph) -> None:
     )
 
 
+def test_weights_that_are_computed(network: onnx.ModelProto, graph: Graph) -> None:
+    """Such as those of int8, which are scaled first."""
+    model = onnx.ModelProto()
+    model.CopyFrom(network)
+    names = [each.name for each in model.graph.initializer if each.name.startswith("detector.")]
+    scaled = [onnx.helper.make_node("Identity", [name], [f"{name}_scaled"], name=f"{name}_scaling") for name in names]
+    nodes = list(model.graph.node)
+    for node in nodes:
+        node.input[:] = [f"{name}_scaled" if name in names else name for name in node.input]
+    del model.graph.node[:]
+    model.graph.node.extend([*scaled, *nodes])
+    found = read_graph(model)
+    assert found.nodes.items() >= graph.nodes.items()
+    assert found.constant >= {node.name for node in scaled}
+
+
 @pytest.mark.parametrize(
     ("operator", "like"),
     [
