@@ -7,7 +7,6 @@ Both run a copy whose functions are inlined, so that names are the same; the opt
 from __future__ import annotations
 
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +16,8 @@ import numpy as np
 
 from resnest_core.card import ModelCard
 from resnest_core.errors import InvalidModelError, MissingExtraError, RuntimeUnavailableError
-from resnest_core.runtimes.onnxruntime_runtime import OnnxRuntime
-from resnest_core.runtimes.openvino_runtime import HINTS, OpenVinoRuntime
+from resnest_core.runtimes.onnxruntime_runtime import OnnxRuntime, session_options
+from resnest_core.runtimes.openvino_runtime import OpenVinoRuntime, compile_options
 from resnest_core.tensors import Tensors, output_names
 
 if TYPE_CHECKING:
@@ -92,10 +91,7 @@ def onnxruntime_session(
         import onnxruntime
     except ImportError as error:
         raise MissingExtraError("onnxruntime", "server") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options = session_options(threads)
     if profile_in:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile_in / "profile")
@@ -125,7 +121,7 @@ class ProfiledOpenVino(ProfiledNetwork):
     """OpenVINO tells the means of all runs until then."""
 
     def __init__(self, model: onnx.ModelProto, card: ModelCard, threads: int | None, folder: Path) -> None:  # noqa: ARG002
-        compiled = _compile_openvino(model.SerializeToString(), threads, HINTS.get(card.precision, "f32"))
+        compiled = _compile_openvino(model.SerializeToString(), card, threads)
         self._request = compiled.create_infer_request()
         self._outputs = output_names(card.has_masks)
         self._means: list[dict[str, float]] = []
@@ -147,8 +143,8 @@ class ProfiledOpenVino(ProfiledNetwork):
         return runs
 
 
-def _compile_openvino(model: bytes, threads: int | None, precision: str) -> Any:
-    """Return a compiled model that times its operators; `precision` is OpenVINO's hint, such as `f32`.
+def _compile_openvino(model: bytes, card: ModelCard, threads: int | None) -> Any:
+    """Return a compiled model that times its operators.
 
     Raises:
         MissingExtraError: OpenVINO isn't installed.
@@ -160,14 +156,7 @@ def _compile_openvino(model: bytes, threads: int | None, precision: str) -> Any:
     except ImportError as error:
         raise MissingExtraError("openvino", "openvino") from error
     core = openvino.Core()
-    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise RuntimeUnavailableError("This CPU computes no bf16, which this model is for: export fp32 or int8.")
-    options = {
-        "INFERENCE_PRECISION_HINT": precision,
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads or os.cpu_count() or 1,
-        "PERF_COUNT": True,
-    }
+    options = {**compile_options(core, card, threads), "PERF_COUNT": True}
     try:
         return core.compile_model(core.read_model(model), "CPU", options)
     except RuntimeError as error:

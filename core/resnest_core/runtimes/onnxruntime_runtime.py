@@ -18,6 +18,18 @@ if TYPE_CHECKING:
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
+def session_options(threads: int | None) -> onnxruntime.SessionOptions:
+    """Return the options of every session; threads None: as many as there are cores."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 3
+    # Waiting threads otherwise spin, which costs a shared machine more than it gains.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
 class OnnxRuntime(Runtime):
     """Runs the exported file as it is: ONNX Runtime inlines the custom ops' function bodies."""
 
@@ -38,13 +50,8 @@ class OnnxRuntime(Runtime):
         provider = PROVIDERS[device]
         if provider not in onnxruntime.get_available_providers():
             raise RuntimeUnavailableError(f"ONNX Runtime has no {device} here: install onnxruntime-gpu, or use cpu.")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
-        options.log_severity_level = 3
-        # Waiting threads otherwise spin, which costs a shared machine more than it gains.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            session = onnxruntime.InferenceSession(path, options, providers=[provider])
+            session = onnxruntime.InferenceSession(path, session_options(threads), providers=[provider])
         except Exception as error:  # ONNX Runtime raises a class of its own per kind of damage
             raise InvalidModelError(f"{path} is damaged or not an ONNX model: export it again.") from error
         if provider not in session.get_providers():  # without a driver it takes the CPU, and only warns

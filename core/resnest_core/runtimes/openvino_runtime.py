@@ -20,6 +20,22 @@ if TYPE_CHECKING:
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # what isn't in int8 stays in fp32
 
 
+def compile_options(core: openvino.Core, card: ModelCard, threads: int | None) -> dict[str, str | int]:
+    """Return the options that every model is compiled with; threads None: as many as there are cores.
+
+    Raises:
+        RuntimeUnavailableError: the CPU doesn't compute the card's precision.
+    """
+    if card.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise RuntimeUnavailableError(f"This CPU computes no bf16, which {card.name} is for: export fp32 or int8.")
+    return {
+        # By itself OpenVINO takes bf16 where the CPU has it: scores move by 1e-2.
+        "INFERENCE_PRECISION_HINT": HINTS.get(card.precision, "f32"),
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads or os.cpu_count() or 1,
+    }
+
+
 class OpenVinoRuntime(Runtime):
     """Runs a copy of the exported file whose functions are inlined: OpenVINO's frontend knows no functions."""
 
@@ -51,18 +67,11 @@ class OpenVinoRuntime(Runtime):
         plain = onnx.inliner.inline_local_functions(proto).SerializeToString()
         del proto
         core = openvino.Core()
-        if card.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise RuntimeUnavailableError(f"This CPU computes no bf16, which {path} is for: export fp32 or int8.")
+        options = compile_options(core, card, threads)
         try:
             model = core.read_model(plain)
         except RuntimeError as error:
             raise InvalidModelError(f"OpenVINO can't read {path}: export it again, or use onnxruntime.") from error
-        options = {
-            # By itself OpenVINO takes bf16 where the CPU has it: scores move by 1e-2.
-            "INFERENCE_PRECISION_HINT": HINTS.get(card.precision, "f32"),
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads or os.cpu_count() or 1,
-        }
         return cls(core.compile_model(model, "CPU", options), card)
 
     def run(self, inputs: Tensors) -> Tensors:
