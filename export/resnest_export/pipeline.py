@@ -76,37 +76,37 @@ def export_detector(
     """
     config = find_config(name)
     images = _calibration(precision, calibration)
-    is_plain = precision is Precision.FP32 and max_proposals is None
-    if gate and is_plain:
+    if gate and precision is Precision.FP32 and max_proposals is None:
         raise ParameterError("--gate compares with fp32: give --precision or --max-proposals as well.")
     checkpoint = load_checkpoint(checkpoint_path)
     count = num_classes(checkpoint.state_dict)
     whole = replace(config, num_classes=count)
     config = replace(whole, max_proposals=max_proposals or whole.max_proposals)
-    names = class_names(count, classes_file, checkpoint)
 
-    def write(config: DetectorConfig, card: ModelCard, path: Path) -> TwoStageDetector:
+    def build_with_weights(config: DetectorConfig) -> TwoStageDetector:
         detector = build(config)
         import_weights(detector, checkpoint.state_dict, name)
-        export_onnx(detector, card, path, winograd=precision is Precision.FP32)
         return detector
 
+    detector = build_with_weights(config)
+    names = class_names(count, classes_file, checkpoint)
     card = make_card(config, names, checkpoint, checkpoint_path, precision)
+    is_fp32 = precision is Precision.FP32
     path = network_path(repository, card.name)
     with _written_aside(path) as part, TemporaryDirectory() as folder:
         exact = Path(folder) / "exact.onnx"
-        detector = write(config, make_card(config, names, checkpoint, checkpoint_path), exact)
+        export_onnx(detector, make_card(config, names, checkpoint, checkpoint_path), exact, winograd=is_fp32)
         if precision is Precision.INT8:
             quantize(exact, part, card, images)
         else:
             save_with_card(onnx.load(exact), card, part)
         fastest = RUNTIMES[fastest_runtime("cpu").name]
-        runtime = OnnxRuntime if precision is Precision.FP32 else fastest
-        for line in check(part, DeployedDetector(detector), card, runtime):
+        for line in check(part, DeployedDetector(detector), card, OnnxRuntime if is_fp32 else fastest):
             report(line)
         if gate:
             if config != whole:
-                write(whole, make_card(whole, names, checkpoint, checkpoint_path), exact)
+                whole_card = make_card(whole, names, checkpoint, checkpoint_path)
+                export_onnx(build_with_weights(whole), whole_card, exact, winograd=is_fp32)
             with InProcessDetector(fastest.load(exact)) as before, InProcessDetector(fastest.load(part)) as after:
                 gate.check(before, after, report)
     return path

@@ -61,8 +61,8 @@ def save(tmp_path: Path) -> Callable[..., Path]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write a file with the card and no network, unchecked: tracing and comparing take all of the time."""
 
-    def export_onnx(detector: TwoStageDetector, card: ModelCard, path: Path) -> None:
-        assert isinstance(detector, TwoStageDetector)
+    def export_onnx(detector: TwoStageDetector, card: ModelCard, path: Path, *, winograd: bool) -> None:
+        assert isinstance(detector, TwoStageDetector) and winograd
         model = onnx.helper.make_model(onnx.helper.make_graph([], "nothing", [], []))
         onnx.helper.set_model_props(model, {METADATA_KEY: card.model_dump_json()})
         onnx.save(model, path)
