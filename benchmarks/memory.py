@@ -14,11 +14,11 @@ import re
 from pathlib import Path
 
 import cv2
-import httpx
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.serving import load
 from resnest_core.drawing import encode
 from resnest_core.images import load_image
 from tests.server.test_serve import PHOTOGRAPH, serving
@@ -47,20 +47,11 @@ def peak_mib(body: bytes, clients: int, requests: int) -> float:
     """Return the peak memory in MiB of a gateway that so many clients ask so often each."""
     with serving("--model", "demo", RESNEST_LOG_LEVEL="error", RESNEST_REQUEST_SECONDS="600") as (url, process):
         asyncio.run(load(url, body, 1, 2))  # what every gateway needs
-        asyncio.run(load(url, body, clients, requests))
+        asyncio.run(load(url, body, clients, clients * requests))
         status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
     found = re.search(r"VmHWM:\s+(\d+) kB", status)
     assert found
     return int(found[1]) / 1024
-
-
-async def load(url: str, body: bytes, clients: int, requests: int) -> None:
-    async def client() -> None:
-        async with httpx.AsyncClient(base_url=url, timeout=600) as session:
-            for _ in range(requests):
-                (await session.post("/v1/detect", content=body)).raise_for_status()
-
-    await asyncio.gather(*(client() for _ in range(clients)))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from tenacity import AsyncRetrying
 
 from resnest_client.async_detector import AsyncDetector
-from resnest_client.retries import RETRIES, grpc_policy
-from resnest_client.sending import CONNECT_TIMEOUT, GRPC_MAX_CONCURRENCY, TIMEOUT, check_bounds, encoded
+from resnest_client.retries import grpc_policy
+from resnest_client.sending import CONNECT_TIMEOUT, GRPC_MAX_CONCURRENCY, RETRIES, TIMEOUT, check_bounds, encoded
 from resnest_core import ensemble
 from resnest_core.card import ModelCard
 from resnest_core.detections import Detections

@@ -10,8 +10,8 @@ from tenacity import AsyncRetrying
 
 from resnest_client.async_detector import AsyncDetector
 from resnest_client.exchange import Exchange, Question
-from resnest_client.retries import RETRIES, policy
-from resnest_client.sending import MAX_CONCURRENCY, TIMEOUT
+from resnest_client.retries import policy
+from resnest_client.sending import MAX_CONCURRENCY, RETRIES, TIMEOUT
 from resnest_core.card import ModelCard
 from resnest_core.detections import Detections
 from resnest_core.images import Image

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
 
-from resnest_client.sending import GRPC_MAX_CONCURRENCY, MAX_CONCURRENCY
+from resnest_client.sending import GRPC_MAX_CONCURRENCY, MAX_CONCURRENCY, RETRIES
 from resnest_core.detector import InProcessDetector
 from resnest_core.errors import ModelNotFoundError, ParameterError
 from resnest_core.repository import default_model, find_repository, installed_models, load_detector
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from resnest_client import GrpcDetector, HttpDetector
 
 GRPC = "grpc://"
+DEVICE = "cpu"  # where none is named
+HIDDEN = "…"
 
 ModelOption = Annotated[str | None, typer.Option("--model", help="Name of the model; the default one if not given.")]
 RuntimeOption = Annotated[
@@ -81,25 +84,40 @@ class Choice:
             raise ParameterError(f"--concurrency must be at least 1, not {concurrency}.")
         return concurrency or (GRPC_MAX_CONCURRENCY if self.url.startswith(GRPC) else MAX_CONCURRENCY)
 
-    def open(self, console: Console, max_concurrency: int = 1) -> InProcessDetector | GrpcDetector | HttpDetector:
-        """Return the detector; the console is told which model is taken where none is named."""
+    def open(
+        self, console: Console, max_concurrency: int = 1, *, threads: int | None = None, retries: int = RETRIES
+    ) -> InProcessDetector | GrpcDetector | HttpDetector:
+        """Return the detector; the console is told which model is taken where none is named.
+
+        Args:
+            max_concurrency: requests in flight at a time, to a server.
+            threads: of a runtime in this process; None: as many as there are cores.
+            retries: how many times at most a request to a server is sent again.
+        """
         if self.url is None:
-            return _local(self.model, self.runtime, self.device, self.repository, console)
-        return _remote(self.url, self.model, self.api_key, max_concurrency)
+            return _local(self.model, self.runtime, self.device, self.repository, threads, console)
+        return _remote(self.url, self.model, self.api_key, max_concurrency, retries)
 
 
-def _remote(url: str, model: str | None, api_key: str | None, max_concurrency: int) -> GrpcDetector | HttpDetector:
+def _remote(
+    url: str, model: str | None, api_key: str | None, max_concurrency: int, retries: int
+) -> GrpcDetector | HttpDetector:
     if url.startswith(GRPC):
         from resnest_client import GrpcDetector
 
-        return GrpcDetector(url, model, max_concurrency=max_concurrency)
+        return GrpcDetector(url, model, retries=retries, max_concurrency=max_concurrency)
     from resnest_client import HttpDetector
 
-    return HttpDetector(url, model, api_key=api_key, max_concurrency=max_concurrency)
+    return HttpDetector(url, model, api_key=api_key, retries=retries, max_concurrency=max_concurrency)
 
 
 def _local(
-    model: str | None, runtime: str | None, device: str | None, repository: Path | None, console: Console
+    model: str | None,
+    runtime: str | None,
+    device: str | None,
+    repository: Path | None,
+    threads: int | None,
+    console: Console,
 ) -> InProcessDetector:
     if model is None:
         where = find_repository(repository)
@@ -109,4 +127,15 @@ def _local(
         model = default_model(names)
         if len(names) > 1:
             console.print(f"Using {model}, the first of {', '.join(names)}; --model names another.")
-    return load_detector(model, runtime=runtime, device=device or "cpu", repository=repository)
+    return load_detector(model, runtime=runtime, device=device or DEVICE, threads=threads, repository=repository)
+
+
+def without_user(url: str) -> str:
+    """Return an address without the user's name and password; anything else as it is."""
+    if "://" not in url or "@" not in url:
+        return url
+    try:
+        parts = urlsplit(url)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    except ValueError:
+        return HIDDEN

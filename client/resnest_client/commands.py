@@ -26,7 +26,7 @@ from resnest_client.choosing import (
 )
 from resnest_client.concurrency import in_order
 from resnest_client.eval_commands import evaluate
-from resnest_client.outputs import SUFFIXES, Output, Result, choose_output
+from resnest_client.outputs import Output, Result, choose_output
 from resnest_client.progress import progress_bar
 from resnest_core.detections import Detections
 from resnest_core.detector import Detector, checked_threshold
@@ -38,6 +38,7 @@ from resnest_core.errors import (
     RemoteError,
     RuntimeUnavailableError,
 )
+from resnest_core.images import image_files
 from resnest_core.masks import MASK_FORMS, mask_form
 
 SOME_FAILED = 2  # exit code where some images couldn't be used
@@ -153,7 +154,7 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
     """
     for path in paths:
         if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+            inside = image_files(path)
             if not inside:
                 raise ParameterError(f"The folder {path} holds no images: name one that does.")
             yield from inside

@@ -7,7 +7,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -21,11 +20,12 @@ from resnest_client.choosing import (
     RepositoryOption,
     RuntimeOption,
     UrlOption,
+    without_user,
 )
 from resnest_client.concurrency import in_order
 from resnest_client.eval_report import Report
 from resnest_client.eval_results import KeptResults, Rows
-from resnest_client.outputs import SUFFIXES, make_folder
+from resnest_client.outputs import make_folder
 from resnest_client.progress import progress_bar
 from resnest_core.detector import Detector, InProcessDetector
 from resnest_core.errors import (
@@ -39,6 +39,7 @@ from resnest_core.errors import (
 )
 from resnest_core.evaluation import AnnotatedImage, compare, read_annotations
 from resnest_core.evaluation import results as coco_results
+from resnest_core.images import image_files
 
 SOME_FAILED = 2  # exit code where some images couldn't be used
 TOLD = 10  # names that a message lists
@@ -172,8 +173,7 @@ def _detect(
 def _source(choice: Choice, detector: Detector) -> dict[str, str]:
     """Return where detections come from; of an address no user's name and password."""
     if choice.url is not None:
-        parts = urlsplit(choice.url)
-        return {"url": parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()}
+        return {"url": without_user(choice.url)}
     assert isinstance(detector, InProcessDetector)
     return {"runtime": detector.runtime.name, "device": choice.device or "cpu"}
 
@@ -207,7 +207,7 @@ def _tell_of_files(
             markup=False,
         )
     annotated = {file for _, file in present}
-    others = sum(file.suffix.lower() in SUFFIXES and file not in annotated for file in folder.iterdir())
+    others = sum(file not in annotated for file in image_files(folder))
     if others:
         console.print(f"Images in {folder} that {annotations} doesn't name, left out: {others}.", markup=False)
     return others

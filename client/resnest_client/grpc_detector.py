@@ -12,8 +12,7 @@ from anyio.from_thread import BlockingPortalProvider
 
 from resnest_client.async_grpc_detector import URL, AsyncGrpcDetector
 from resnest_client.concurrency import in_order_of
-from resnest_client.retries import RETRIES
-from resnest_client.sending import GRPC_MAX_CONCURRENCY, TIMEOUT
+from resnest_client.sending import GRPC_MAX_CONCURRENCY, RETRIES, TIMEOUT
 from resnest_core.closing import Closing
 from resnest_core.detections import Detections
 from resnest_core.images import Image

@@ -12,8 +12,8 @@ from tenacity import Retrying
 
 from resnest_client.concurrency import in_order
 from resnest_client.exchange import Exchange, Question
-from resnest_client.retries import RETRIES, policy
-from resnest_client.sending import MAX_CONCURRENCY, TIMEOUT
+from resnest_client.retries import policy
+from resnest_client.sending import MAX_CONCURRENCY, RETRIES, TIMEOUT
 from resnest_core.closing import Closing
 from resnest_core.detections import Detections
 from resnest_core.images import Image

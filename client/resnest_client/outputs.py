@@ -19,9 +19,8 @@ from resnest_core.detections import Detections
 from resnest_core.drawing import DRAWING_THRESHOLD, draw, encode
 from resnest_core.errors import ParameterError
 from resnest_core.formats import coco, native
-from resnest_core.images import load_image
+from resnest_core.images import SUFFIXES, load_image
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 NUMBERS = re.compile(r"\[\n([-+.\de,\s]*)\]")  # a list of numbers in indented JSON: for the eye, on one line
 LINE_START = b'{"file": '
 

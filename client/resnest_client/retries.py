@@ -16,7 +16,6 @@ from tenacity import RetryCallState, stop_after_attempt, stop_before_delay, wait
 
 from resnest_core.errors import ParameterError
 
-RETRIES = 2
 BROKEN = (
     httpx.ConnectError,
     httpx.ConnectTimeout,

@@ -11,6 +11,7 @@ from resnest_core.images import Image, load_image, read_file
 TIMEOUT = 60.0  # seconds; a large model on a busy CPU takes its time
 CONNECT_TIMEOUT = 10.0  # seconds at most to reach the server
 MAX_CONCURRENCY = 4  # requests to a gateway that are in flight at a time
+RETRIES = 2  # how many times at most a request is sent again
 GRPC_MAX_CONCURRENCY = 8  # to Triton: as many as the largest batch of the repository that is generated
 
 

@@ -28,6 +28,7 @@ Image: TypeAlias = bytes | str | Path | Pixels
 
 MAX_PIXELS = 64_000_000
 READABLE = "JPEG, PNG, WebP, BMP, TIFF or GIF"
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 EXIF_ORIENTATION = 0x0112
 TRANSPOSED = (5, 6, 7, 8)  # EXIF's orientations whose rows are stored as columns
 MIRRORED = {2: 1, 6: 1, 4: 0, 8: 0, 3: -1, 7: -1}  # orientation: cv2's code, for left and right 1, top and bottom 0
@@ -136,6 +137,11 @@ def load_image(image: Image, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     else:
         raise NotAnImageError(f"An image is bytes, a path or an array of RGB pixels, not {type(image).__name__}.")
     return decode_image(data, max_pixels=max_pixels)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the files in a folder that are images by their names, sorted."""
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
 
 
 def read_file(path: str | Path) -> bytes:

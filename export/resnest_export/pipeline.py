@@ -94,17 +94,18 @@ def export_detector(
     is_fp32 = precision is Precision.FP32
     path = network_path(repository, card.name)
     with _written_aside(path) as part, TemporaryDirectory() as folder:
-        exact = Path(folder) / "exact.onnx"
+        exact = part if is_fp32 else Path(folder) / "exact.onnx"
         export_onnx(detector, make_card(config, names, checkpoint, checkpoint_path), exact, winograd=is_fp32)
         if precision is Precision.INT8:
             quantize(exact, part, card, images)
-        else:
+        elif precision is Precision.BF16:
             save_with_card(onnx.load(exact), card, part)
         fastest = RUNTIMES[fastest_runtime("cpu").name]
         for line in check(part, DeployedDetector(detector), card, OnnxRuntime if is_fp32 else fastest):
             report(line)
         if gate:
             if config != whole:
+                exact = Path(folder) / "whole.onnx"
                 whole_card = make_card(whole, names, checkpoint, checkpoint_path)
                 export_onnx(build_with_weights(whole), whole_card, exact, winograd=is_fp32)
             with InProcessDetector(fastest.load(exact)) as before, InProcessDetector(fastest.load(part)) as after:

@@ -14,7 +14,7 @@ import onnx
 from resnest_core import tensors
 from resnest_core.card import ModelCard
 from resnest_core.errors import ImageError, ParameterError
-from resnest_core.images import check_image, load_image, read_file
+from resnest_core.images import check_image, image_files, load_image, read_file
 from resnest_core.preprocess import prepare, stack
 from resnest_export.to_onnx import save_with_card
 
@@ -23,7 +23,6 @@ SENSITIVE = ("backbone.stem", ".fc1.", ".fc2.", "rpn_cls", "rpn_reg")
 """Convolutions that stay in fp32, by parts of their weights' names: the stem, whose channels are few and ranges wide
 (int8 there cost the demo 4 points of box AP), split attention's, which are tiny, and those whose outputs are scores and
 deltas."""
-IMAGES = ("*.jpg", "*.jpeg", "*.png", "*.webp")
 
 
 def calibration_images(folder: Path) -> list[Path]:
@@ -32,7 +31,7 @@ def calibration_images(folder: Path) -> list[Path]:
     Raises:
         ParameterError: there is none, or one of them is no image.
     """
-    files = sorted({path for pattern in IMAGES for path in folder.glob(pattern)})
+    files = image_files(folder) if folder.is_dir() else []
     if not files:
         raise ParameterError(f"There are no images in {folder}: int8 needs photographs like those it will see.")
     places = np.linspace(0, len(files) - 1, min(len(files), MAX_CALIBRATION)).astype(int)

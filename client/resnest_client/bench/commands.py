@@ -20,8 +20,9 @@ from resnest_client.bench.plots import plot, require_matplotlib
 from resnest_client.bench.profile_what import What
 from resnest_client.bench.results import Run, read_runs, write_runs
 from resnest_client.bench.runs import Bench, Load, Measured, Plan
-from resnest_client.bench.subjects import DEVICE, open_subject
+from resnest_client.bench.subjects import open_subject
 from resnest_client.choosing import (
+    DEVICE,
     ApiKeyOption,
     Choice,
     DeviceOption,

@@ -11,11 +11,14 @@ from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 
+from rich.console import Console
+
 from resnest_client.bench.measuring import lifetime_memory
 from resnest_client.bench.report import NONE, about_machine, markdown_table, shapes_text, spread
 from resnest_client.bench.results import Run, same_loads
 from resnest_client.bench.runs import Bench, Load, Measured, Plan
-from resnest_client.bench.subjects import open_local
+from resnest_client.bench.subjects import open_subject
+from resnest_client.choosing import Choice
 from resnest_core.published import PUBLISHED
 
 HEADERS = (
@@ -78,7 +81,8 @@ def _in_own_process(job: Job, plan: Plan, number: int) -> Measured | Failure:
 def _measure(job: Job, plan: Plan, number: int) -> Measured | str:
     """Return what was measured, or why it wasn't: errors don't all survive the way between processes."""
     try:
-        detector, subject = open_local(job.model, job.runtime, job.device, job.threads, job.repository)
+        choice = Choice(model=job.model, runtime=job.runtime, device=job.device, repository=job.repository)
+        detector, subject = open_subject(choice, job.threads, 1, Console(stderr=True))
         try:
             run, latencies = Bench(detector, subject, plan).run(Load(concurrency=1), number)
         finally:

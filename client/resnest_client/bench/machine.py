@@ -9,12 +9,11 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from shlex import join
-from urllib.parse import urlsplit
 
 import resnest_core
+from resnest_client.choosing import HIDDEN, without_user
 
 PACKAGES = ("resnest-serving", "numpy", "opencv-python-headless", "onnxruntime", "openvino", "httpx", "tritonclient")
-HIDDEN = "…"
 
 
 def describe_machine() -> dict[str, str | int | float]:
@@ -68,17 +67,6 @@ def command_line() -> str:
             shown.append(without_user(argument))
         hide = argument == "--api-key"
     return join(shown)
-
-
-def without_user(url: str) -> str:
-    """Return an address without the user's name and password; anything else as it is."""
-    if "://" not in url or "@" not in url:
-        return url
-    try:
-        parts = urlsplit(url)
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    except ValueError:
-        return HIDDEN
 
 
 def _cpu_model() -> str:

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from resnest_client.outputs import SUFFIXES
 from resnest_core.buckets import Buckets, bucket_size_hw
 from resnest_core.card import ModelCard
 from resnest_core.errors import ImageError, ParameterError
-from resnest_core.images import decode_image, read_file
+from resnest_core.images import decode_image, image_files, read_file
 from resnest_core.preprocess import resized_size_hw
 
 MOST = 500  # images that are held in memory
@@ -39,7 +38,7 @@ def read_photographs(folder: Path, seed: int, console: Console) -> list[Photogra
     """
     if not folder.is_dir():
         raise ParameterError(f"There is no folder {folder}: --images names one of photographs.")
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+    files = image_files(folder)
     if not files:
         raise ParameterError(f"The folder {folder} holds no images: name one that does.")
     if len(files) > MOST:

@@ -11,8 +11,7 @@ from resnest_client.bench.plots import require_matplotlib
 from resnest_client.bench.profile import profile
 from resnest_client.bench.profile_results import write_profile
 from resnest_client.bench.profile_what import What
-from resnest_client.bench.subjects import DEVICE
-from resnest_client.choosing import Choice
+from resnest_client.choosing import DEVICE, Choice
 from resnest_core.errors import ParameterError
 
 

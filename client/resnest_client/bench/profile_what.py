@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from resnest_client.bench.profile_stages import Graph, read_graph
-from resnest_client.outputs import SUFFIXES
 from resnest_core.card import ModelCard
 from resnest_core.errors import ImageError, InvalidModelError, MissingExtraError, ModelNotFoundError, ParameterError
-from resnest_core.images import decode_image, read_file
+from resnest_core.images import decode_image, image_files, read_file
 from resnest_core.repository import default_model, find_repository, installed_models, network_path
 
 
@@ -32,10 +31,7 @@ def first_image(images: Path) -> tuple[Path, bytes]:
     Raises:
         ParameterError: there is none.
     """
-    files = (
-        sorted(file for file in images.iterdir() if file.suffix.lower() in SUFFIXES) if images.is_dir() else [images]
-    )
-    for file in files:
+    for file in image_files(images) if images.is_dir() else [images]:
         try:
             data = read_file(file)
             decode_image(data)
