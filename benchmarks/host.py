@@ -32,6 +32,7 @@ from resnest_core.images import Pixels, decode_image, load_image
 from resnest_core.masks import MASK_FORMS, MaskForm
 from resnest_core.preprocess import prepare, stack
 from resnest_core.runtimes.fake import FAKE_CARD
+from resnest_core.threads import work_in_callers_thread
 from tests.core.examples import DATA, golden
 
 PHOTOGRAPH = DATA / "parity" / "images" / "000000311303.jpg"
@@ -51,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=51)
     runs = parser.parse_args().runs
-    cv2.setNumThreads(1)
+    work_in_callers_thread()
 
     table = Table("step", "median ms", "min ms", "at most ms", title="CPU time, one thread")
     sections = [("a photograph of 640×480", input_steps())]

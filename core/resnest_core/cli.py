@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from resnest_core.errors import ResNeStError
+from resnest_core.threads import work_in_callers_thread
 
 BAD_INPUT = 2  # exit code of a command that couldn't use what it was given
 
@@ -29,6 +30,7 @@ def build() -> typer.Typer:
 
 def main() -> None:
     """Run the command line: an error of ours is one sentence on stderr and exit code 2."""
+    work_in_callers_thread()
     try:
         build()()
     except ResNeStError as error:

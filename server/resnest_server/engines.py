@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-import cv2
 from opentelemetry import trace
 
 from resnest_core.card import ModelCard
@@ -17,6 +16,7 @@ from resnest_core.detector import InProcessDetector
 from resnest_core.errors import RuntimeUnavailableError
 from resnest_core.images import decode_image
 from resnest_core.preprocess import PreparedImage, prepare
+from resnest_core.threads import work_in_callers_thread
 from resnest_server.batching import Batcher
 from resnest_server.parameters import Asked
 from resnest_server.places import Places
@@ -121,6 +121,5 @@ def host_threads() -> ThreadPoolExecutor:
 
     One more was measured to cost a fifth of the requests per second: threads of one interpreter wait for each other.
     """
-    # Images are worked on side by side: several threads for one of them would only wait for each other.
-    cv2.setNumThreads(1)
+    work_in_callers_thread()
     return ThreadPoolExecutor(max((os.cpu_count() or 1) // 2, 1), "host")

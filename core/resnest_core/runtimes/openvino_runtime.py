@@ -33,6 +33,7 @@ def compile_options(core: openvino.Core, card: ModelCard, threads: int | None) -
         "INFERENCE_PRECISION_HINT": HINTS.get(card.precision, "f32"),
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads or os.cpu_count() or 1,
+        "ENABLE_CPU_PINNING": False,
     }
 
 

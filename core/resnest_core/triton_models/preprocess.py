@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +15,7 @@ from resnest_core.ensemble import IMAGE, SCORE_THRESHOLD, WANT_MASKS
 from resnest_core.errors import ParameterError
 from resnest_core.images import decode_image
 from resnest_core.preprocess import prepare, stack
+from resnest_core.threads import work_in_callers_thread
 from resnest_core.triton_models.common import (
     Request,
     Response,
@@ -37,8 +37,7 @@ class TritonPythonModel:
         self.card = read_card(parameters)
         self.buckets = Buckets(parameters["buckets"])
         self.max_pixels = int(parameters["max_pixels"])
-        # Instances of this model work side by side: several threads for one image would only wait for each other.
-        cv2.setNumThreads(1)
+        work_in_callers_thread()
 
     def execute(self, requests: list[Request]) -> list[Response]:
         """Answer each request by itself."""
