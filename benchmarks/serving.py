@@ -69,13 +69,14 @@ def compare(layout: Layout, arguments: argparse.Namespace) -> tuple[list[float],
     """Return images per second of each round: served, and of the loop."""
     body = arguments.image.read_bytes()
     served, looped = [], []
-    detectors = [
-        load_detector(
-            arguments.model, runtime=arguments.runtime, threads=layout.threads, repository=arguments.repository
-        )
-        for _ in range(layout.instances)
-    ]
-    image = prepare(load_image(arguments.image), detectors[0].card)
+    detector = load_detector(
+        arguments.model,
+        runtime=arguments.runtime,
+        threads=layout.threads,
+        instances=layout.instances,
+        repository=arguments.repository,
+    )
+    image = prepare(load_image(arguments.image), detector.card)
     options = ("--model", arguments.model, "--repository", str(arguments.repository), "--runtime", arguments.runtime)
     variables = {
         "RESNEST_INSTANCES": str(layout.instances),
@@ -90,13 +91,12 @@ def compare(layout: Layout, arguments: argparse.Namespace) -> tuple[list[float],
             start = time.perf_counter()
             asyncio.run(load(url, body, arguments.clients, arguments.requests))
             middle = time.perf_counter()
-            list(pool.map(partial(loop, image=image, batch=layout.batch, runs=share), detectors))
+            list(pool.map(partial(loop, image=image, batch=layout.batch, runs=share), [detector] * layout.instances))
             end = time.perf_counter()
             if number:
                 served.append(arguments.requests / (middle - start))
                 looped.append(share * layout.batch * layout.instances / (end - middle))
-    for detector in detectors:
-        detector.close()
+    detector.close()
     return served, looped
 
 

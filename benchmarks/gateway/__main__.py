@@ -34,7 +34,6 @@ from rich.table import Table
 from benchmarks.gateway.work import answer, make_detector
 from resnest_core.drawing import encode
 from resnest_core.images import load_image
-from resnest_core.threads import work_in_callers_thread
 
 ROOT = Path(__file__).parents[2]
 PHOTOGRAPH = ROOT / "tests/data/demo/images/000000000471.jpg"
@@ -61,7 +60,6 @@ def main() -> None:
     arguments = parser.parse_args()
     names = arguments.servers.split(",")
 
-    work_in_callers_thread()
     pixels = load_image(PHOTOGRAPH)
     for title, size in SIZES.items():
         image = encode(cv2.resize(pixels, size).astype(np.uint8), "image/jpeg")

@@ -8,6 +8,7 @@ from resnest_core.detector import InProcessDetector
 from resnest_core.formats import native
 from resnest_core.runtimes.fake import FAKE_CARD, FakeRuntime
 from resnest_core.tensors import Tensors
+from resnest_core.threads import work_in_callers_thread
 
 CARD = FAKE_CARD
 DETECTIONS = 5
@@ -23,7 +24,8 @@ class Forgetful(FakeRuntime):
 
 
 def make_detector() -> InProcessDetector:
-    """Return the detector that every server runs."""
+    """Return the detector that every server runs, and give all of them the same threads."""
+    work_in_callers_thread()
     return InProcessDetector(Forgetful(CARD, count=DETECTIONS))
 
 

@@ -70,6 +70,7 @@ def load_detector(
     runtime: str | None = None,
     device: str = "cpu",
     threads: int | None = None,
+    instances: int = 1,
     repository: str | Path | None = None,
 ) -> InProcessDetector:
     """Load a detector by its name in the repository, or from an ONNX file.
@@ -78,7 +79,8 @@ def load_detector(
         name_or_path: such as `mask_rcnn_s50`, or a path ending in `.onnx`.
         runtime: `onnxruntime` or `openvino`; None: the faster of those installed.
         device: `cpu` or `cuda`.
-        threads: of the runtime; None: as many as there are cores.
+        threads: that a batch runs on; None: its share of the cores.
+        instances: batches that may run at the same time, from threads of the caller's.
         repository: see `find_repository`.
 
     Raises:
@@ -103,4 +105,4 @@ def load_detector(
             raise ModelNotFoundError(f"There is no model {str(name_or_path)!r} in {where}, only {found}: {remedy}.")
     elif not path.is_file():
         raise ModelNotFoundError(f"There is no file {path}.")
-    return InProcessDetector(RUNTIMES[runtime].load(path, device=device, threads=threads))
+    return InProcessDetector(RUNTIMES[runtime].load(path, device=device, threads=threads, instances=instances))

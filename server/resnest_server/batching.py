@@ -53,7 +53,7 @@ class Batcher:
         detector: what runs.
         max_batch: images that may run together.
         max_wait: seconds that an image may wait for others to share its batch; with 0 only those that are there do.
-        instances: batches that may run at a time.
+        instances: batches that may run at a time; the detector was loaded for as many.
     """
 
     def __init__(self, detector: InProcessDetector, *, max_batch: int, max_wait: float, instances: int) -> None:

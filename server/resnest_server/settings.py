@@ -35,7 +35,7 @@ class Settings(BaseSettings):
         description="What runs the networks: onnxruntime, openvino or triton; else the fastest of those installed.",
     )
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where they run.")
-    threads: int | None = Field(default=None, ge=1, description="Threads of a network; else one per core.")
+    threads: int | None = Field(default=None, ge=1, description="Threads of a batch; else its share of the cores.")
 
     triton_url: str = Field(default="localhost:8001", description="Triton's gRPC address.")
     triton_wait_seconds: float = Field(default=60, ge=0, description="How long to wait for Triton at the start.")

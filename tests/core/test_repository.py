@@ -70,13 +70,13 @@ def test_arguments_reach_the_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
 
     class Recording(FakeRuntime):
         @classmethod
-        def load(cls, path: Path, *, device: str = "cpu", threads: int | None = None) -> Recording:
-            asked.append((path, device, threads))
+        def load(cls, path: Path, **options: object) -> Recording:
+            asked.append((path, options))
             return cls()
 
     monkeypatch.setitem(RUNTIMES, "openvino", Recording)
-    load_detector("demo", runtime="openvino", device="cuda", threads=3, repository=REPOSITORY).close()
-    assert asked == [(DEMO, "cuda", 3)]
+    load_detector("demo", runtime="openvino", device="cuda", threads=3, instances=2, repository=REPOSITORY).close()
+    assert asked == [(DEMO, {"device": "cuda", "threads": 3, "instances": 2})]
 
 
 @pytest.mark.parametrize(

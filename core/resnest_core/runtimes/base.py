@@ -21,8 +21,14 @@ class Runtime(Closing, ABC):
 
     @classmethod
     @abstractmethod
-    def load(cls, path: Path, *, device: str = "cpu", threads: int | None = None) -> Self:
-        """Load the ONNX file at `path` on `device` (`cpu` or `cuda`) with so many threads (None: all cores).
+    def load(cls, path: Path, *, device: str = "cpu", threads: int | None = None, instances: int = 1) -> Self:
+        """Load the ONNX file at `path`.
+
+        Args:
+            path: the file.
+            device: `cpu` or `cuda`.
+            threads: that a batch runs on; None: its share of the cores.
+            instances: batches that run at the same time.
 
         Raises:
             InvalidModelError: the file is damaged, or wasn't made by `resnest export`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from typing_extensions import Self
@@ -46,7 +47,7 @@ class FakeRuntime(Runtime):
         self._lock = threading.Lock()
 
     @classmethod
-    def load(cls, path: Path, *, device: str = "cpu", threads: int | None = None) -> Self:  # noqa: ARG003
+    def load(cls, path: Path, **options: Any) -> Self:  # noqa: ARG003 - there is nothing to load
         return cls()
 
     def run(self, inputs: Tensors) -> Tensors:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,13 @@ if TYPE_CHECKING:
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
-def session_options(threads: int | None) -> onnxruntime.SessionOptions:
-    """Return the options of every session; threads None: as many as there are cores."""
+def session_options(threads: int | None, instances: int = 1) -> onnxruntime.SessionOptions:
+    """Return the options of every session; threads None: each instance has its share of the cores."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0
+    # Batches that run at the same time have these in common, and each the thread that it is run from.
+    options.intra_op_num_threads = threads or (0 if instances == 1 else max((os.cpu_count() or 1) // instances, 1))
     options.log_severity_level = 3
     # Waiting threads otherwise spin, which costs a shared machine more than it gains.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -42,7 +44,7 @@ class OnnxRuntime(Runtime):
         self._outputs = output_names(card.has_masks)
 
     @classmethod
-    def load(cls, path: Path, *, device: str = "cpu", threads: int | None = None) -> Self:
+    def load(cls, path: Path, *, device: str = "cpu", threads: int | None = None, instances: int = 1) -> Self:
         try:
             import onnxruntime
         except ImportError as error:
@@ -51,7 +53,7 @@ class OnnxRuntime(Runtime):
         if provider not in onnxruntime.get_available_providers():
             raise RuntimeUnavailableError(f"ONNX Runtime has no {device} here: install onnxruntime-gpu, or use cpu.")
         try:
-            session = onnxruntime.InferenceSession(path, session_options(threads), providers=[provider])
+            session = onnxruntime.InferenceSession(path, session_options(threads, instances), providers=[provider])
         except Exception as error:  # ONNX Runtime raises a class of its own per kind of damage
             raise InvalidModelError(f"{path} is damaged or not an ONNX model: export it again.") from error
         if provider not in session.get_providers():  # without a driver it takes the CPU, and only warns
