@@ -17,7 +17,6 @@ from resnest_core.tensors import IMAGES, input_names, output_names
 from resnest_export.deployed import DeployedDetector
 from resnest_export.fold import fold_batch_norm
 from resnest_export.models.detector import TwoStageDetector
-from resnest_export.models.roi_heads import BOX_ROI_SIZE
 from resnest_export.ops.functions import DOMAIN, VERSION, function_bodies
 from resnest_export.winograd import use_winograd
 
@@ -33,7 +32,7 @@ def export_onnx(detector: TwoStageDetector, card: ModelCard, path: Path, *, wino
     """
     fold_batch_norm(detector)
     if winograd:
-        use_winograd(detector, BOX_ROI_SIZE)
+        use_winograd(detector)
     model = _trace(DeployedDetector(detector), card.has_masks)
     model.functions.extend(function_bodies())
     if DOMAIN not in {opset.domain for opset in model.opset_import}:

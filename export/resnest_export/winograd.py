@@ -1,9 +1,9 @@
-"""The box heads' convolutions with a third of the multiplications: Winograd's F(4×4, 3×3) as matrix products.
+"""The heads' convolutions with a third of the multiplications: Winograd's F(4×4, 3×3) as matrix products.
 
 Lavin & Gray 2016, arXiv:1509.09308: a tile of 6×6 inputs and the 3×3 weights are transformed, multiplied elementwise,
-and transformed back into 4×4 outputs. The maps of regions are 7×7, so transforming one is one product with a constant
-matrix, and the elementwise multiplications of all regions and channels are 36 large products: what CPUs are fastest at.
-No runtime does this by itself.
+and transformed back into 4×4 outputs. The maps of regions are small squares, so a transform is a product with a
+constant matrix along rows and one along columns, and the elementwise multiplications of all regions and channels are 36
+large products: what CPUs are fastest at. No runtime does this by itself.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from resnest_export.models.heads import Shared4Conv1FCBBoxHead
+from resnest_export.models.heads import FCNMaskHead, Shared4Conv1FCBBoxHead
 from resnest_export.models.layers import ConvModule
+from resnest_export.models.roi_heads import BOX_ROI_SIZE, MASK_ROI_SIZE
 
 OUTPUTS, TAPS = 4, 3
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
@@ -26,13 +27,19 @@ SMALLEST_WIDTH = 128
 """Channels from which it pays: the transforms cost the same per channel whatever the products between them save."""
 
 
-def use_winograd(model: nn.Module, map_size: int) -> None:
-    """Let, in place, the wide box heads of `model` work so on maps of `map_size`²; their batch norms are folded."""
+def use_winograd(model: nn.Module) -> None:
+    """Let, in place, the wide box and mask heads of `model` work so; their batch norms are folded."""
     for module in model.modules():
         if isinstance(module, Shared4Conv1FCBBoxHead):
-            convs = [conv for conv in module.shared_convs if isinstance(conv, ConvModule)]
-            if convs and convs[0].conv.out_channels >= SMALLEST_WIDTH:
-                module.shared_convs = nn.ModuleList([WinogradConvs(convs, map_size)])
+            module.shared_convs = _fewer_multiplications(module.shared_convs, BOX_ROI_SIZE)
+        elif isinstance(module, FCNMaskHead):
+            module.convs = _fewer_multiplications(module.convs, MASK_ROI_SIZE)
+
+
+def _fewer_multiplications(modules: nn.ModuleList, map_size: int) -> nn.ModuleList:
+    convs = [module for module in modules if isinstance(module, ConvModule)]
+    pays = convs and convs[0].conv.out_channels >= SMALLEST_WIDTH
+    return nn.ModuleList([WinogradConvs(convs, map_size)]) if pays else modules
 
 
 class WinogradConvs(nn.Module):
@@ -49,23 +56,32 @@ class WinogradConvs(nn.Module):
             self.register_buffer(name, torch.from_numpy(matrix).float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:  # (R, C, S, S) -> (R, C, S, S)
-        size = x.shape[2]
-        x = x.flatten(2).permute(2, 0, 1)  # (S², R, C): transforms are products from the left
+        count = len(self.into) // TILE  # T, tiles along a side
+        x = x.permute(2, 3, 0, 1)  # (S, S, R, C): transforms are products from the left
         for conv in self.convs:
             assert isinstance(conv, nn.Conv2d) and conv.bias is not None
             channels = conv.in_channels
             weights = torch.unflatten(conv.weight.flatten(0, 1).flatten(1) @ self.of_weights, 0, (-1, channels))
-            tiles = (self.into @ x.flatten(1)).reshape(TILE**2, -1, channels)  # (36, tiles·R, C)
-            products = tiles @ weights.permute(2, 1, 0)
-            x = (self.back @ products.reshape(self.back.shape[1], -1)).reshape(size**2, -1, conv.out_channels)
-            x = (x + conv.bias).relu()
-        return torch.unflatten(x.permute(1, 2, 0), 2, (size, size))
+            tiles = along_both(self.into, x.flatten(2))  # (6·T, 6·T, R·C)
+            # A frequency of each side, then a tile of each.
+            tiles = tiles.reshape(TILE, count, TILE, count, -1).transpose(1, 2).reshape(TILE**2, -1, channels)
+            products = torch.bmm(tiles, weights.permute(2, 1, 0))  # (36, T²·R, C)
+            products = products.reshape(TILE, TILE, count, count, -1).transpose(1, 2)
+            x = along_both(self.back, products.reshape(TILE * count, TILE * count, -1))  # (S, S, R·C)
+            x = (torch.unflatten(x, 2, (-1, conv.out_channels)) + conv.bias).relu()
+        return x.permute(2, 3, 0, 1)
+
+
+def along_both(matrix: Tensor, x: Tensor) -> Tensor:
+    """Return the products (N, N, K) of `matrix` (N, M) with the rows, and with the columns, of `x` (M, M, K)."""
+    rows = torch.unflatten(matrix @ x.flatten(1), 1, (matrix.shape[1], -1))  # (N, M, K)
+    return torch.bmm(matrix.expand(len(matrix), -1, -1), rows)
 
 
 def transforms(map_size: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the matrices of a map of `map_size`², each flattened by rows, with its border of zeros.
+    """Return the matrices of a map's side of S = `map_size`, with its border of zeros, and its T tiles.
 
-    They are: of inputs (36·tiles, S²), of products back to outputs (S², 36·tiles), of weights (9, 36).
+    They are: of inputs (6·T, S), of products back to outputs (S, 6·T), of weights in both dimensions (9, 36).
     """
     inputs, outputs, weights = _of_a_tile()
     count = -(-map_size // OUTPUTS)
@@ -77,11 +93,9 @@ def transforms(map_size: int) -> tuple[NDArray[np.float64], NDArray[np.float64],
             into[:, tile, place] = inputs[:, place - first + 1]
         for place in range(first, min(first + OUTPUTS, map_size)):
             back[place, :, tile] = outputs[place - first]
-    # Rows and columns alike: a frequency of each, then a tile of each.
-    both = np.einsum("atp,bsq->abtspq", into, into).reshape(-1, map_size**2)
     return (
-        both,
-        np.einsum("pat,qbs->pqabts", back, back).reshape(map_size**2, -1),
+        into.reshape(-1, map_size),
+        back.reshape(map_size, -1),
         np.einsum("ak,bl->klab", weights, weights).reshape(TAPS**2, TILE**2),
     )
 

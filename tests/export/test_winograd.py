@@ -10,7 +10,6 @@ from torch import nn
 
 from resnest_export.fold import fold_batch_norm
 from resnest_export.models import ZOO, build
-from resnest_export.models.heads import Shared4Conv1FCBBoxHead
 from resnest_export.models.layers import ConvModule
 from resnest_export.winograd import WinogradConvs, transforms, use_winograd
 
@@ -32,27 +31,29 @@ def test_the_convolutions_of_pytorch(size: int, count: int, regions: int, seed: 
         torch.testing.assert_close(WinogradConvs(modules, size)(x), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_error_at_the_heads_width() -> None:
+@pytest.mark.parametrize("size", [7, 14])
+def test_error_at_the_heads_width(size: int) -> None:
     """Four convolutions of 256 channels move a feature by 1e-5 of the largest, where parity allows 1e-3."""
     torch.manual_seed(0)
-    modules, x = convs(4, 256), torch.randn(20, 256, 7, 7).relu()
+    modules, x = convs(4, 256), torch.randn(20, 256, size, size).relu()
     with torch.no_grad():
         expected = nn.Sequential(*[module.double() for module in modules])(x.double())
-        answer = WinogradConvs([module.float() for module in modules], 7)(x)
+        answer = WinogradConvs([module.float() for module in modules], size)(x)
     assert (answer - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 def test_a_third_of_the_multiplications() -> None:
     into, back, of_weights = transforms(7)
-    assert into.shape == (144, 49)  # four tiles of 36, instead of 441 multiplications
-    assert (back.shape, of_weights.shape) == ((49, 144), (9, 36))
+    assert into.shape == (12, 7)  # two tiles of 6 a side: 144 multiplications instead of 441
+    assert (back.shape, of_weights.shape) == ((7, 12), (9, 36))
 
 
-@pytest.mark.parametrize(("name", "used"), [("mask_rcnn_s50", 1), ("cascade_rcnn_s50", 3), ("demo", 0)])
+@pytest.mark.parametrize(
+    ("name", "used"), [("mask_rcnn_s50", 2), ("cascade_rcnn_s50", 3), ("cascade_mask_rcnn_s50", 6), ("demo", 0)]
+)
 def test_wide_heads_use_it(name: str, used: int) -> None:
     with torch.device("meta"):
         detector = build(ZOO[name])
         fold_batch_norm(detector)
-    heads = [module for module in detector.modules() if isinstance(module, Shared4Conv1FCBBoxHead)]
-    use_winograd(detector, 7)
-    assert sum(isinstance(head.shared_convs[0], WinogradConvs) for head in heads) == used
+    use_winograd(detector)
+    assert sum(isinstance(module, WinogradConvs) for module in detector.modules()) == used

@@ -190,7 +190,7 @@ def _notes(graph: Graph, card: ModelCard) -> list[str]:
     notes = []
     if graph.winograd:
         notes.append(
-            "The box head's convolutions are Winograd products: its GFLOP are those of the products done, about a "
+            "The heads' convolutions are Winograd products: their GFLOP are those of the products done, about a "
             "third of the convolutions'."
         )
     if card.precision != "fp32":

@@ -42,7 +42,7 @@ class Graph:
         nodes: stage by node's name.
         names: stage by the name of a node or of what it computes.
         constant: names of nodes that don't depend on the image, which runtimes compute once, when they load.
-        winograd: whether the box head's convolutions are products of transformed tiles.
+        winograd: whether the heads' convolutions are products of transformed tiles.
     """
 
     model: onnx.ModelProto
