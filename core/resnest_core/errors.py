@@ -7,7 +7,8 @@
     ├── ParameterError             an argument is outside what it may be
     ├── ModelError
     │   ├── ModelNotFoundError     no model of this name
-    │   └── InvalidModelError      the model file is damaged, or not one of ours
+    │   ├── InvalidModelError      the model file is damaged, or not one of ours
+    │   └── EngineMismatchError    the TensorRT engine was built for another machine, or from another model
     ├── CheckpointError            the checkpoint doesn't fit the detector, or is damaged
     ├── DownloadError              the checkpoint couldn't be fetched whole
     ├── AccessError                the key is missing or unknown, or asks too often
@@ -50,6 +51,10 @@ class ModelNotFoundError(ModelError):
 
 class InvalidModelError(ModelError):
     """The model file is damaged, or wasn't made by `resnest export`."""
+
+
+class EngineMismatchError(ModelError):
+    """The TensorRT engine was built for another machine, or from another model."""
 
 
 class CheckpointError(ResNeStError):
