@@ -128,6 +128,11 @@ class EngineManifest(BaseModel):
         path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @property
+    def is_version_compatible(self) -> bool:
+        """Whether later versions of TensorRT run the engine too."""
+        return bool(self.build_options.get(VERSION_COMPATIBLE))
+
+    @property
     def remedy(self) -> str:
         """What to run to get an engine that fits."""
         return f"run `resnest export {self.model} --to tensorrt --precision {self.precision}` on this machine"
@@ -172,7 +177,7 @@ class EngineManifest(BaseModel):
     def _runs_with(self, machine: Machine) -> bool:
         ours, theirs = _numbers(self.tensorrt_version), _numbers(machine.tensorrt_version)
         is_later = theirs >= ours and theirs[0] in (ours[0], LATER_MAJORS.get(ours[0]))
-        return bool(self.build_options.get(VERSION_COMPATIBLE)) and is_later
+        return self.is_version_compatible and is_later
 
     def _gpu(self, machine: Machine) -> str | None:
         target = f"compute capability {self.compute_capability}"

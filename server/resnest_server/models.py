@@ -90,7 +90,12 @@ def load_models(settings: Settings) -> Models:
     for name in names:
         start = time.perf_counter()
         detectors[name] = load_detector(
-            name, runtime=runtime, device=settings.device, threads=settings.threads, repository=repository
+            name,
+            runtime=runtime,
+            device=settings.device,
+            threads=settings.threads,
+            repository=repository,
+            fallback=settings.fallback,
         )
         seconds[name] = time.perf_counter() - start
         log.info("%s was loaded in %.1f s.", name, seconds[name])

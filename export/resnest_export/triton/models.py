@@ -197,12 +197,6 @@ def _network_inputs(card: ModelCard) -> tuple[ModelInput, ...]:
 
 
 def _network_outputs(card: ModelCard) -> tuple[ModelOutput, ...]:
-    rows, side = card.max_detections, card.mask_size or 0
-    outputs = {
-        tensors.NUM_DETECTIONS: (DataType.TYPE_INT64, (1,)),
-        tensors.BOXES: (DataType.TYPE_FP32, (rows, 4)),
-        tensors.SCORES: (DataType.TYPE_FP32, (rows,)),
-        tensors.LABELS: (DataType.TYPE_INT64, (rows,)),
-        tensors.MASKS: (DataType.TYPE_FP16, (rows, side, side)),
-    }
-    return tuple(ModelOutput(name, *outputs[name]) for name in tensors.output_names(card.has_masks))
+    shapes = tensors.output_shapes(card.max_detections, card.mask_size)
+    types = {name: DataType(np.dtype(type_).name) for name, type_ in tensors.OUTPUT_TYPES.items()}
+    return tuple(ModelOutput(name, types[name], shapes[name]) for name in tensors.output_names(card.has_masks))
