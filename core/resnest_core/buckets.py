@@ -51,6 +51,17 @@ def bucket_size_hw(size_hw: tuple[int, int], card: ModelCard, buckets: Buckets) 
     return exact
 
 
+def padded_sizes_hw(card: ModelCard, buckets: Buckets) -> list[tuple[int, int]]:
+    """Return every (height, width) that an image of whatever shape may be padded to, smallest area first."""
+    long, short = _padded((max(card.test_scale), min(card.test_scale)), card.size_divisor)
+    steps = range(card.size_divisor, long + 1, card.size_divisor)
+    # An image reaches the test scale with its longer side or with its shorter one.
+    lying = [(side, long) for side in steps if side <= short] + [(short, side) for side in steps if side >= short]
+    exact = [*lying, *((width, height) for height, width in lying)]
+    sizes = {bucket_size_hw(size, card, buckets) for size in exact}
+    return sorted(sizes, key=lambda size: (size[0] * size[1], size))
+
+
 def _padded(size_hw: tuple[int, int], divisor: int) -> tuple[int, int]:
     height, width = (side + -side % divisor for side in size_hw)
     return height, width

@@ -127,6 +127,17 @@ class EngineManifest(BaseModel):
         """Write the manifest to `path` as JSON."""
         path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
+    @classmethod
+    def find(cls, plan: Path, model: str) -> EngineManifest:
+        """Read the manifest of the engine `plan`; `model` is whose engine it is.
+
+        Raises:
+            InvalidModelError: there is no engine, or its manifest is missing or damaged.
+        """
+        if not plan.is_file():
+            raise InvalidModelError(f"There is no {plan}: run `resnest export {model} --to tensorrt` on a GPU machine.")
+        return cls.read(manifest_path(plan))
+
     @property
     def is_version_compatible(self) -> bool:
         """Whether later versions of TensorRT run the engine too."""

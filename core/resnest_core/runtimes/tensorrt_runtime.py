@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from resnest_core import tensors
 from resnest_core.card import ModelCard
-from resnest_core.engine_manifest import PLAN, EngineManifest, ShapeBHW, manifest_path
+from resnest_core.engine_manifest import PLAN, EngineManifest, ShapeBHW
 from resnest_core.errors import EngineMismatchError, InvalidModelError, RuntimeUnavailableError
 from resnest_core.runtimes.base import Runtime
 from resnest_core.runtimes.cuda import Cuda
@@ -68,10 +68,7 @@ class TensorRtRuntime(Runtime):
 
         plan = path.with_name(PLAN)
         card = read_card(path)
-        if not plan.is_file():
-            name = card.name.removesuffix(f"_{card.precision}")
-            raise InvalidModelError(f"There is no {plan}: run `resnest export {name} --to tensorrt` on this machine.")
-        manifest = EngineManifest.read(manifest_path(plan))
+        manifest = EngineManifest.find(plan, card.name.removesuffix(f"_{card.precision}"))
         library, cuda = TensorRtLibrary.load(manifest.tensorrt_flavour), Cuda.load()
         manifest.check(library.machine(cuda.gpu()))
         manifest.check_files(plan)

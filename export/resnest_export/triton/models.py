@@ -8,20 +8,24 @@ from enum import Enum
 import numpy as np
 
 from resnest_core import tensors
-from resnest_core.buckets import Buckets, bucket_size_hw
+from resnest_core.buckets import Buckets, bucket_size_hw, bucket_sizes_hw
 from resnest_core.card import METADATA_KEY, ModelCard
 from resnest_core.ensemble import IMAGE, SCORE_THRESHOLD
 from resnest_core.images import MAX_PIXELS
 from resnest_core.preprocess import resized_size_hw
 from resnest_core.repository import NETWORK_SUFFIX
 from resnest_export.triton.config import (
+    Cuda,
     DataType,
+    GraphShape,
+    GraphSpec,
     Kind,
     ModelConfig,
     ModelDynamicBatching,
     ModelEnsembling,
     ModelInput,
     ModelInstanceGroup,
+    ModelOptimizationPolicy,
     ModelOutput,
     ModelParameter,
     ModelQueuePolicy,
@@ -74,9 +78,12 @@ class Serving:
     network_instances: int = 1
 
 
-def configs(card: ModelCard, serving: Serving) -> tuple[ModelConfig, ...]:
-    """Return the configurations of the ensemble, the preprocessing and the network."""
-    return ensemble(card), preprocess(card, serving), network(card, serving)
+def configs(card: ModelCard, serving: Serving, profiles: int = 1) -> tuple[ModelConfig, ...]:
+    """Return the configurations of the ensemble, the preprocessing and the network.
+
+    `profiles` is how many a TensorRT engine has.
+    """
+    return ensemble(card), preprocess(card, serving), network(card, serving, profiles)
 
 
 def ensemble(card: ModelCard) -> ModelConfig:
@@ -117,8 +124,8 @@ def preprocess(card: ModelCard, serving: Serving) -> ModelConfig:
     )
 
 
-def network(card: ModelCard, serving: Serving) -> ModelConfig:
-    """Return the network itself, on the platform that is asked for."""
+def network(card: ModelCard, serving: Serving, profiles: int = 1) -> ModelConfig:
+    """Return the network itself, on the platform that is asked for; `profiles` is how many a TensorRT engine has."""
     name, on_cpu = card.name + NETWORK_SUFFIX, serving.platform is Platform.CPU
     backend, platform, filename, kind = {
         Platform.CPU: ("python", None, None, Kind.KIND_CPU),
@@ -126,6 +133,9 @@ def network(card: ModelCard, serving: Serving) -> ModelConfig:
         Platform.TENSORRT: ("tensorrt", "tensorrt_plan", "model.plan", Kind.KIND_GPU),
     }[serving.platform]
     own = {"runtime": serving.runtime.value, "threads": str(serving.threads)} if on_cpu else {}
+    on_tensorrt = serving.platform is Platform.TENSORRT
+    # Where none are named, Triton would use the first profile only.
+    names = tuple(map(str, range(profiles))) if on_tensorrt else ()
     return ModelConfig(
         name=name,
         backend=backend,
@@ -134,7 +144,8 @@ def network(card: ModelCard, serving: Serving) -> ModelConfig:
         max_batch_size=serving.max_batch,
         input=_network_inputs(card),
         output=_network_outputs(card),
-        instance_group=(ModelInstanceGroup(kind, serving.network_instances),),
+        instance_group=(ModelInstanceGroup(kind, serving.network_instances, names),),
+        optimization=ModelOptimizationPolicy(_cuda_graphs(card, serving)) if on_tensorrt else None,
         dynamic_batching=_batching(serving, queue_delay_microseconds=serving.queue_delay_microseconds),
         model_warmup=(_warmup(card, serving.buckets),),
         parameters=_parameters(card, **own),
@@ -144,6 +155,21 @@ def network(card: ModelCard, serving: Serving) -> ModelConfig:
 def warmup_size_hw(card: ModelCard) -> tuple[int, int]:
     """Return the (height, width) of the resized image in the warm-up request."""
     return resized_size_hw(COMMON_RATIO_HW, card.test_scale)
+
+
+def _cuda_graphs(card: ModelCard, serving: Serving) -> Cuda:
+    """Return that a graph is captured for every bucket and the commonest batches; without buckets Triton chooses."""
+    fixed = {one.name: one.dims for one in _network_inputs(card)}
+    specs = [
+        GraphSpec(batch, {name: GraphShape(dims) for name, dims in (fixed | {tensors.IMAGES: (*size_hw, 3)}).items()})
+        for size_hw in bucket_sizes_hw(card, serving.buckets)
+        for batch in sorted({1, *_preferred_batches(serving)})
+    ]
+    return Cuda(graphs=True, graph_spec=tuple(specs))
+
+
+def _preferred_batches(serving: Serving) -> tuple[int, ...]:
+    return tuple(size for size in (serving.max_batch // 2, serving.max_batch) if size)
 
 
 def _warmup(card: ModelCard, buckets: Buckets) -> ModelWarmup:
@@ -159,7 +185,7 @@ def _warmup(card: ModelCard, buckets: Buckets) -> ModelWarmup:
 
 def _batching(serving: Serving, queue_delay_microseconds: int) -> ModelDynamicBatching:
     return ModelDynamicBatching(
-        preferred_batch_size=tuple(size for size in (serving.max_batch // 2, serving.max_batch) if size),
+        preferred_batch_size=_preferred_batches(serving),
         max_queue_delay_microseconds=queue_delay_microseconds,
         default_queue_policy=ModelQueuePolicy(
             timeout_action=TimeoutAction.REJECT,
