@@ -57,7 +57,7 @@ class CompiledKernel:
     num_warps: int
     shared_bytes: int
     parameters: tuple[tuple[str, str], ...]
-    constants: Mapping[str, float]
+    constants: Mapping[str, Any]
 
     @property
     def threads(self) -> int:
@@ -75,21 +75,11 @@ def compile_roi_align(attributes: RoIAlignAttributes, signature: Signature, chan
     _require_triton()
     from resnest_export.kernels.roi_align import multi_level_roi_align
 
-    block_cells = power_of_two(attributes.output_size)
-    block_channels = min(power_of_two(channels), CHANNELS_OF_A_PROGRAM)
-    constants = {
-        "CHANNELS": channels,
-        "SIZE": attributes.output_size,
-        **{f"STRIDE{level}": attributes.strides[level] for level in range(LEVELS)},
-        "FINEST_SCALE": float(attributes.finest_scale),
-        "SAMPLING_RATIO": attributes.sampling_ratio,
-        "MAX_SAMPLES": MAX_SAMPLES,
-        "CHANNELS_LAST": signature.outputs[0].channels_last,
-        "BLOCK_CELLS": block_cells,
-        "BLOCK_CHANNELS": block_channels,
-    }
+    constants = roi_align_constants(attributes, signature, channels)
     types = _pointers(ROI_ALIGN.inputs, ROI_ALIGN.outputs, signature)
-    return _compile(multi_level_roi_align, types, constants, warps_for(block_cells * block_channels))
+    return _compile(
+        multi_level_roi_align, types, constants, warps_for(constants["BLOCK_CELLS"] * constants["BLOCK_CHANNELS"])
+    )
 
 
 @functools.cache
@@ -103,12 +93,39 @@ def compile_nms(attributes: NmsAttributes, candidates: int = MAX_CANDIDATES) -> 
     _require_triton()
     from resnest_export.kernels.nms import batched_nms
 
-    check_candidates(candidates)
-    block = power_of_two(candidates)
-    constants = {"IOU_THRESHOLD": float(attributes.iou_threshold), "MAX_OUTPUT": attributes.max_output, "BLOCK": block}
+    constants = nms_constants(attributes, candidates)
     types = _pointers(NMS.inputs, NMS.outputs, NMS.signatures[0])
     # A product and a sum fused into one rounding would turn decisions at the threshold.
-    return _compile(batched_nms, types, constants, warps_for(block), fuse=False)
+    return _compile(batched_nms, types, constants, warps_for(constants["BLOCK"]), fuse=False)
+
+
+def roi_align_constants(attributes: RoIAlignAttributes, signature: Signature, channels: int) -> dict[str, Any]:
+    """Return what is fixed when `MultiLevelRoIAlign` is compiled."""
+    return {
+        "CHANNELS": channels,
+        "SIZE": attributes.output_size,
+        **{f"STRIDE{level}": attributes.strides[level] for level in range(LEVELS)},
+        "FINEST_SCALE": float(attributes.finest_scale),
+        "SAMPLING_RATIO": attributes.sampling_ratio,
+        "MAX_SAMPLES": MAX_SAMPLES,
+        "CHANNELS_LAST": signature.outputs[0].channels_last,
+        "BLOCK_CELLS": power_of_two(attributes.output_size),
+        "BLOCK_CHANNELS": min(power_of_two(channels), CHANNELS_OF_A_PROGRAM),
+    }
+
+
+def nms_constants(attributes: NmsAttributes, candidates: int) -> dict[str, Any]:
+    """Return what is fixed when `BatchedNMS` is compiled for up to so many boxes of an image.
+
+    Raises:
+        ParameterError: that many boxes don't fit.
+    """
+    check_candidates(candidates)
+    return {
+        "IOU_THRESHOLD": float(attributes.iou_threshold),
+        "MAX_OUTPUT": attributes.max_output,
+        "BLOCK": power_of_two(candidates),
+    }
 
 
 def kernels_sha256() -> str:
@@ -143,7 +160,7 @@ def _pointers(inputs: Sequence[str], outputs: Sequence[str], signature: Signatur
 
 
 def _compile(
-    kernel: Any, pointers: Mapping[str, str], constants: Mapping[str, float], num_warps: int, fuse: bool = True
+    kernel: Any, pointers: Mapping[str, str], constants: Mapping[str, Any], num_warps: int, fuse: bool = True
 ) -> CompiledKernel:
     import triton
     from triton.backends.compiler import GPUTarget

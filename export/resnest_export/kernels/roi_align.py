@@ -92,19 +92,19 @@ def multi_level_roi_align(
     total = tl.zeros(mask.shape, tl.float32)
     for i in range(down):
         y = top + (row * down + i + 0.5) * tl.div_rn(cell_height, down.to(tl.float32))
-        y_inside = (y >= -1.0) & (y <= height)
-        upper, lower, y_weight = _between(y, height)
-        for j in range(across):
-            x = left + (cell * across + j + 0.5) * tl.div_rn(cell_width, across.to(tl.float32))
-            inside = mask & y_inside & (x >= -1.0) & (x <= width)
-            before, after, x_weight = _between(x, width)
-            upper_before = tl.load(feature + (upper * width + before) * step, inside, 0.0).to(tl.float32)
-            upper_after = tl.load(feature + (upper * width + after) * step, inside, 0.0).to(tl.float32)
-            lower_before = tl.load(feature + (lower * width + before) * step, inside, 0.0).to(tl.float32)
-            lower_after = tl.load(feature + (lower * width + after) * step, inside, 0.0).to(tl.float32)
-            upper_value = upper_before * (1 - x_weight) + upper_after * x_weight
-            lower_value = lower_before * (1 - x_weight) + lower_after * x_weight
-            total += upper_value * (1 - y_weight) + lower_value * y_weight
+        if (y >= -1.0) & (y <= height):
+            upper, lower, y_weight = _between(y, height)
+            for j in range(across):
+                x = left + (cell * across + j + 0.5) * tl.div_rn(cell_width, across.to(tl.float32))
+                inside = mask & (x >= -1.0) & (x <= width)
+                before, after, x_weight = _between(x, width)
+                upper_before = tl.load(feature + (upper * width + before) * step, inside, 0.0).to(tl.float32)
+                upper_after = tl.load(feature + (upper * width + after) * step, inside, 0.0).to(tl.float32)
+                lower_before = tl.load(feature + (lower * width + before) * step, inside, 0.0).to(tl.float32)
+                lower_after = tl.load(feature + (lower * width + after) * step, inside, 0.0).to(tl.float32)
+                upper_value = upper_before * (1 - x_weight) + upper_after * x_weight
+                lower_value = lower_before * (1 - x_weight) + lower_after * x_weight
+                total += upper_value * (1 - y_weight) + lower_value * y_weight
 
     mean = tl.div_rn(total, tl.maximum(down * across, 1).to(tl.float32))
     output_row = region.to(tl.int64) * SIZE * SIZE * CHANNELS
