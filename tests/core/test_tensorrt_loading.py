@@ -96,6 +96,14 @@ def test_an_engine_of_another_machine_or_network(module: FakeTensorRt, onnx: Pat
     assert not module.runtimes, "TensorRT was asked to load it"
 
 
+def test_an_engine_for_smaller_images_than_the_model_sees(module: FakeTensorRt, onnx: Path) -> None:
+    lying = LYING_STANDING[0]
+    module.engine.profiles = (lying,)
+    write_engine(onnx, PLAN, profiles=(lying,))
+    assert "runs images up to 320×544 (height×width), not 544×32: run `" in refused(EngineMismatchError, onnx)
+    assert not module.runtimes
+
+
 @pytest.mark.parametrize("change", ["input", "output", "type", "profiles", "masks"])
 def test_an_engine_with_other_tensors(module: FakeTensorRt, onnx: Path, change: str) -> None:
     write_engine(onnx, PLAN)

@@ -80,7 +80,7 @@ def test_a_large_batch_runs_in_parts() -> None:
 
 
 def test_images_that_no_profile_holds_are_refused(rig: Rig) -> None:
-    with pytest.raises(EngineMismatchError, match=r"up to 544×544 \(height×width\), not 320×576: export"):
+    with pytest.raises(EngineMismatchError, match=r"up to 544×544 \(height×width\), not 320×576: run"):
         rig.runtime.run(make_inputs((1, 320, 576)))
     assert not rig.engine.contexts
 

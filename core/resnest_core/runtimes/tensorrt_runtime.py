@@ -13,6 +13,7 @@ import numpy as np
 from typing_extensions import Self
 
 from resnest_core import tensors
+from resnest_core.buckets import Buckets, padded_sizes_hw
 from resnest_core.card import ModelCard
 from resnest_core.engine_manifest import PLAN, EngineManifest, ShapeBHW
 from resnest_core.errors import EngineMismatchError, InvalidModelError, RuntimeUnavailableError
@@ -72,6 +73,8 @@ class TensorRtRuntime(Runtime):
         library, cuda = TensorRtLibrary.load(manifest.tensorrt_flavour), Cuda.load()
         manifest.check(library.machine(cuda.gpu()))
         manifest.check_files(plan)
+        for size_hw in padded_sizes_hw(card, Buckets.EXACT):
+            _most_at_once(manifest, size_hw)
         engine = library.load_engine(plan.read_bytes(), version_compatible=manifest.is_version_compatible)
         _check_tensors(library, engine, card, manifest)
         return cls(card, manifest, library, engine, cuda)
@@ -84,13 +87,7 @@ class TensorRtRuntime(Runtime):
             RuntimeUnavailableError: CUDA or TensorRT reports an error, or the runtime is closed.
         """
         batch, height, width, _ = inputs[tensors.IMAGES].shape
-        most = largest_batch(self.manifest.profiles, (height, width))
-        if not most:
-            sizes = " or ".join(sorted({f"{each.max[1]}×{each.max[2]}" for each in self.manifest.profiles}))
-            raise EngineMismatchError(
-                f"The engine of {self.card.name} runs images up to {sizes} (height×width), not {height}×{width}: "
-                "export it with a profile that holds them."
-            )
+        most = _most_at_once(self.manifest, (height, width))
         if batch > most:
             parts = [
                 self.run({name: array[start : start + most] for name, array in inputs.items()})
@@ -149,6 +146,18 @@ class TensorRtRuntime(Runtime):
             {name: (batch, *rows[name]) for name in self._input_names},
             {name: (batch, *shape) for name, shape in outputs.items()},
         )
+
+
+def _most_at_once(manifest: EngineManifest, size_hw: tuple[int, int]) -> int:
+    """Return how many images of this padded size run at once; raise EngineMismatchError where not even one does."""
+    most = largest_batch(manifest.profiles, size_hw)
+    if not most:
+        sizes = " or ".join(sorted({f"{each.max[1]}×{each.max[2]}" for each in manifest.profiles}))
+        raise EngineMismatchError(
+            f"The engine of {manifest.model} runs images up to {sizes} (height×width), not {size_hw[0]}×{size_hw[1]}: "
+            f"{manifest.remedy}."
+        )
+    return most
 
 
 def _check_tensors(library: TensorRtLibrary, engine: Engine, card: ModelCard, manifest: EngineManifest) -> None:
