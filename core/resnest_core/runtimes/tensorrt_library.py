@@ -15,7 +15,8 @@ from resnest_core.runtimes.cuda import Gpu
 
 log = logging.getLogger(__name__)
 
-MODULES = {Flavour.TENSORRT: "tensorrt", Flavour.RTX: "tensorrt_rtx"}
+MODULES = {Flavour.TENSORRT: ("tensorrt", "tensorrt"), Flavour.RTX: ("tensorrt_rtx", "rtx")}
+"""The module, and the extra that installs it."""
 PLUGINS = "resnest.tensorrt_plugins"  # entry points: functions without arguments that register plugins
 
 
@@ -70,11 +71,11 @@ class TensorRtLibrary:
         Raises:
             MissingExtraError: it isn't installed.
         """
+        module, extra = MODULES[flavour]
         try:
-            module = import_module(MODULES[flavour])
+            return cls(import_module(module), flavour)
         except ImportError as error:
-            raise MissingExtraError(flavour.library, "tensorrt") from error
-        return cls(module, flavour)
+            raise MissingExtraError(flavour.library, extra) from error
 
     @property
     def captures_by_itself(self) -> bool:

@@ -30,7 +30,7 @@ def checked_profiles(onnx: Path, card: ModelCard, serving: Serving) -> tuple[Eng
             f"Triton runs engines of TensorRT, and {plan} is one of {manifest.tensorrt_flavour.library}: "
             "build it with TensorRT."
         )
-    for height, width in padded_sizes_hw(card, serving.buckets):
+    for height, width in padded_sizes_hw(card, serving.buckets, serving.waste):
         for batch in range(1, serving.max_batch + 1):
             if not any(profile.holds((batch, height, width)) for profile in manifest.profiles):
                 raise ParameterError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 
 from resnest_core import tensors
-from resnest_core.buckets import Buckets, bucket_size_hw, bucket_sizes_hw
+from resnest_core.buckets import WASTE, Buckets, bucket_size_hw, bucket_sizes_hw
 from resnest_core.card import METADATA_KEY, ModelCard
 from resnest_core.ensemble import IMAGE, SCORE_THRESHOLD
 from resnest_core.images import MAX_PIXELS
@@ -77,6 +78,11 @@ class Serving:
     preprocess_instances: int = 2
     network_instances: int = 1
 
+    @property
+    def waste(self) -> float:
+        """See `resnest_core.buckets.WASTE`: a TensorRT engine of buckets runs no other shapes, so nothing is waste."""
+        return math.inf if self.platform is Platform.TENSORRT else WASTE
+
 
 def configs(card: ModelCard, serving: Serving, profiles: int = 1) -> tuple[ModelConfig, ...]:
     """Return the configurations of the ensemble, the preprocessing and the network.
@@ -111,6 +117,7 @@ def ensemble(card: ModelCard) -> ModelConfig:
 
 def preprocess(card: ModelCard, serving: Serving) -> ModelConfig:
     """Return the model that decodes, resizes and pads."""
+    own = {} if serving.waste == WASTE else {"waste": str(serving.waste)}
     return ModelConfig(
         name=card.name + PREPROCESS_SUFFIX,
         backend="python",
@@ -120,7 +127,7 @@ def preprocess(card: ModelCard, serving: Serving) -> ModelConfig:
         instance_group=(ModelInstanceGroup(Kind.KIND_CPU, serving.preprocess_instances),),
         # Decoding gains nothing from waiting for company.
         dynamic_batching=_batching(serving, queue_delay_microseconds=0),
-        parameters=_parameters(card, buckets=serving.buckets.value, max_pixels=str(MAX_PIXELS)),
+        parameters=_parameters(card, buckets=serving.buckets.value, max_pixels=str(MAX_PIXELS), **own),
     )
 
 
@@ -147,7 +154,7 @@ def network(card: ModelCard, serving: Serving, profiles: int = 1) -> ModelConfig
         instance_group=(ModelInstanceGroup(kind, serving.network_instances, names),),
         optimization=ModelOptimizationPolicy(_cuda_graphs(card, serving)) if on_tensorrt else None,
         dynamic_batching=_batching(serving, queue_delay_microseconds=serving.queue_delay_microseconds),
-        model_warmup=(_warmup(card, serving.buckets),),
+        model_warmup=(_warmup(card, serving),),
         parameters=_parameters(card, **own),
     )
 
@@ -172,8 +179,8 @@ def _preferred_batches(serving: Serving) -> tuple[int, ...]:
     return tuple(size for size in (serving.max_batch // 2, serving.max_batch) if size)
 
 
-def _warmup(card: ModelCard, buckets: Buckets) -> ModelWarmup:
-    padded_hw = bucket_size_hw(warmup_size_hw(card), card, buckets)
+def _warmup(card: ModelCard, serving: Serving) -> ModelWarmup:
+    padded_hw = bucket_size_hw(warmup_size_hw(card), card, serving.buckets, serving.waste)
     inputs = {}
     for one in _network_inputs(card):
         if one.name == tensors.IMAGES:
