@@ -62,7 +62,7 @@ class FakeCuda:
 
     def cudaGetDeviceProperties(self, device: int) -> tuple[int, Any]:  # noqa: N802
         assert device == 0
-        return self._do("cudaGetDeviceProperties"), SimpleNamespace(name=b"NVIDIA L4", major=8, minor=9)
+        return self._do("cudaGetDeviceProperties"), SimpleNamespace(name=b"NVIDIA L4\0\0", major=8, minor=9)
 
     def cudaGetErrorString(self, error: int) -> tuple[int, bytes]:  # noqa: N802
         return SUCCESS, {ILLEGAL: b"an illegal memory access was encountered", 100: b"no device"}[error]

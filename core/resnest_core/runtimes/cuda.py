@@ -59,7 +59,7 @@ class Cuda:
         properties = self._call("cudaGetDeviceProperties", 0)
         version = self._call("cudaDriverGetVersion")  # 1000 × major + 10 × minor
         return Gpu(
-            name=properties.name.decode(),
+            name=properties.name.decode().rstrip("\0"),
             compute_capability=f"{properties.major}.{properties.minor}",
             cuda_version=f"{version // 1000}.{version % 1000 // 10}",
         )
