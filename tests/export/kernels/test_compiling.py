@@ -1,5 +1,6 @@
 """The kernels' PTX: what a launch has to pass, what a program takes of the GPU, and that it assembles for each one."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -159,7 +160,7 @@ def in_another_process(folder: Path, expression: str) -> str:
         "assert compiling.__file__.startswith(sys.argv[1]);"
         f"print({expression}, end='')"
     )
-    environment = {"TRITON_CACHE_DIR": str(folder / "cache")}
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(folder / "cache")}
     command = [sys.executable, "-c", script, str(folder)]
     return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
 
