@@ -20,6 +20,8 @@ Each message is one sentence that says what to do. At the edges one table each m
 `resnest_server.problems`, exit codes in `resnest_core.cli`.
 """
 
+from __future__ import annotations
+
 
 class ResNeStError(Exception):
     """Base of all errors of this project."""
@@ -82,3 +84,8 @@ class MissingExtraError(ResNeStError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed: run pip install 'resnest-serving[{extra}]'.")
+        self.package = package
+        self.extra = extra
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
+        return type(self), (self.package, self.extra)  # from one process to another
