@@ -16,6 +16,7 @@ from resnest_core.engine_manifest import EngineProfile
 from resnest_core.errors import EngineMismatchError, InvalidModelError, ParameterError
 from resnest_core.repository import network_path
 from resnest_core.runtimes.fake import FAKE_CARD
+from resnest_export.tensorrt.profiles import profiles
 from resnest_export.triton.models import Platform, Serving
 from resnest_export.triton.repository import write_model
 from tests.core.engines import write_engine
@@ -51,6 +52,17 @@ def test_triton_loads_the_engine_on_the_gpu_with_all_its_profiles(tmp_path: Path
     assert config.max_batch_size == 8
     assert not (tmp_path / "fake_network/1/model.py").exists()
     assert (tmp_path / "fake_network/1/model.plan").exists()
+
+
+@pytest.mark.parametrize("buckets", Buckets)
+@pytest.mark.parametrize("max_batch", [1, 8])
+def test_the_profiles_that_are_built_for_buckets_run_all_that_triton_sends_with_them(
+    tmp_path: Path, buckets: Buckets, max_batch: int
+) -> None:
+    built = profiles(FAKE_CARD, buckets, max_batch)
+    make_repository(tmp_path, profiles=built)
+    config = network_config(tmp_path, buckets=buckets, max_batch=max_batch)
+    assert len(config.instance_group[0].profile) == len(built)
 
 
 def test_a_graph_is_captured_for_every_bucket(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resnest_core.buckets import Buckets, bucket_size_hw, bucket_sizes_hw
+from resnest_core.buckets import Buckets, bucket_size_hw, bucket_sizes_hw, padded_sizes_hw
 from resnest_core.card import ModelCard
 from resnest_core.engine_manifest import EngineProfile
 from resnest_core.preprocess import resized_size_hw
@@ -21,10 +21,11 @@ def profiles(card: ModelCard, buckets: Buckets, max_batch: int) -> tuple[EngineP
         buckets: that images are padded to.
         max_batch: images of a batch, at most; batches are tuned for so many.
     """
+    sizes_hw = bucket_sizes_hw(card, buckets) or padded_sizes_hw(card, buckets)
     found: list[EngineProfile] = []
     for common in (COMMON_RATIO_HW, COMMON_RATIO_HW[::-1]):
         height, width = bucket_size_hw(resized_size_hw(common, card.test_scale), card, buckets)
-        shapes = [hw for hw in _shapes(card, buckets) if (hw[0] <= hw[1]) == (common == COMMON_RATIO_HW)]
+        shapes = [hw for hw in sizes_hw if (hw[0] <= hw[1]) == (common == COMMON_RATIO_HW)]
         heights, widths = zip(*shapes, (height, width), strict=True)
         for first, most in ((1, 1), (2, max_batch)):
             if first <= most:
@@ -36,12 +37,3 @@ def profiles(card: ModelCard, buckets: Buckets, max_batch: int) -> tuple[EngineP
                     )
                 )
     return tuple(found)
-
-
-def _shapes(card: ModelCard, buckets: Buckets) -> list[tuple[int, int]]:
-    if buckets is not Buckets.EXACT:
-        return bucket_sizes_hw(card, buckets)
-    divisor = card.size_divisor
-    long, short = (side + -side % divisor for side in (max(card.test_scale), min(card.test_scale)))
-    # A panorama is as long as may be, and one cell high; the others are in between.
-    return [(divisor, divisor), (short, long), (long, short), (long, divisor)]
