@@ -129,6 +129,8 @@ class EngineBuilder:
         trt = self.trt
         # Names of all layers, so that the log and `trtexec` can tell which plugin and which type each is.
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        # On by default, TF32 would compute float32 with the 10 bits of float16: what is in float32 is to be exact.
+        config.clear_flag(trt.BuilderFlag.TF32)
         if options.optimization_level is not None:
             config.builder_optimization_level = options.optimization_level
         if self.flavour is Flavour.RTX:
