@@ -77,7 +77,7 @@ def test_onnx_runtime_takes_over_where_it_may(
         assert detector.runtime.name == "onnxruntime"
         assert len(detector.detect(np.zeros((32, 32, 3), np.uint8), score_threshold=0.99)) == 0
     [record] = caplog.records
-    assert record.message.startswith("demo runs in ONNX Runtime on the CPU, without TensorRT: ")
+    assert record.message.startswith(f"{onnx} runs in ONNX Runtime on the CPU, without TensorRT: ")
     assert reason in record.message
 
 
@@ -110,6 +110,17 @@ def test_a_damaged_network_has_nothing_to_fall_back_to(onnx: Path) -> None:
     onnx.write_bytes(b"damaged")
     with pytest.raises(InvalidModelError, match=r"model\.onnx is damaged"):
         load_detector(onnx, runtime="tensorrt", fallback=True)
+
+
+def test_where_nothing_runs_it_the_log_has_the_engines_reason(
+    onnx: Path, api: FakeCuda, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spoilt(onnx, api, monkeypatch, "other GPU")
+    write_network(onnx, FAKE_CARD.model_copy(update={"precision": "bf16"}))
+    write_engine(onnx, PLAN, compute_capability="9.0")
+    with pytest.raises(RuntimeUnavailableError, match="ONNX Runtime has no bf16"):
+        load_detector(onnx, runtime="tensorrt", fallback=True)
+    assert "was built for compute capability 9.0" in caplog.text
 
 
 def test_another_runtime_has_no_fallback(onnx: Path) -> None:

@@ -18,7 +18,7 @@ def test_a_gateway_falls_back_and_says_so(caplog: pytest.LogCaptureFixture) -> N
     with caplog.at_level(logging.WARNING):
         models = load_models(Settings(runtime="tensorrt", repository=REPOSITORY))
     assert models.runtime("demo") == "onnxruntime"
-    assert "demo runs in ONNX Runtime on the CPU, without TensorRT: There is no " in caplog.text
+    assert "model.onnx runs in ONNX Runtime on the CPU, without TensorRT: There is no " in caplog.text
     models.close()
 
 

@@ -18,18 +18,19 @@ CANNOT_RUN = (ModelError, MissingExtraError, RuntimeUnavailableError)
 def load_tensorrt_or_less(path: Path, *, threads: int | None = None) -> Runtime:
     """Load the engine beside the ONNX file at `path`, or that file in ONNX Runtime, on the GPU or at last on the CPU.
 
-    The log says once what was taken, and why it isn't the engine.
+    The log says once what is taken, and why it isn't the engine.
 
     Raises:
-        InvalidModelError, MissingExtraError: ONNX Runtime can't run the file on the CPU either.
+        InvalidModelError, MissingExtraError, RuntimeUnavailableError: ONNX Runtime can't run the file either.
     """
     try:
         return TensorRtRuntime.load(path)
     except CANNOT_RUN as error:
         reason = error
     try:
-        runtime, device = OnnxRuntime.load(path, device="cuda", threads=threads), "the GPU"
+        runtime = OnnxRuntime.load(path, device="cuda", threads=threads)
     except CANNOT_RUN:
-        runtime, device = OnnxRuntime.load(path, threads=threads), "the CPU"
-    log.warning("%s runs in ONNX Runtime on %s, without TensorRT: %s", runtime.card.name, device, reason)
-    return runtime
+        runtime = None
+    device = "CPU" if runtime is None else "GPU"
+    log.warning("%s runs in ONNX Runtime on the %s, without TensorRT: %s", path, device, reason)
+    return runtime or OnnxRuntime.load(path, threads=threads)
