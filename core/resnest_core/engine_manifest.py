@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import Self
 
+from resnest_core.card import ModelCard
 from resnest_core.errors import EngineMismatchError, InvalidModelError
 from resnest_core.hashing import sha256
 
@@ -128,14 +129,15 @@ class EngineManifest(BaseModel):
         path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @classmethod
-    def find(cls, plan: Path, model: str) -> EngineManifest:
-        """Read the manifest of the engine `plan`; `model` is whose engine it is.
+    def find(cls, plan: Path, card: ModelCard) -> EngineManifest:
+        """Read the manifest of the engine `plan`, which is one of the card's model.
 
         Raises:
             InvalidModelError: there is no engine, or its manifest is missing or damaged.
         """
         if not plan.is_file():
-            raise InvalidModelError(f"There is no {plan}: run `resnest export {model} --to tensorrt` on a GPU machine.")
+            command = _command(card.name.removesuffix(f"_{card.precision}"), card.precision)
+            raise InvalidModelError(f"There is no {plan}: run {command} on the machine that is to run it.")
         return cls.read(manifest_path(plan))
 
     @property
@@ -146,7 +148,7 @@ class EngineManifest(BaseModel):
     @property
     def remedy(self) -> str:
         """What to run to get an engine that fits."""
-        return f"run `resnest export {self.model} --to tensorrt --precision {self.precision}` on this machine"
+        return f"run {_command(self.model, self.precision)} on this machine"
 
     def check(self, machine: Machine) -> None:
         """Compare with the machine that the engine is to run on.
@@ -217,6 +219,10 @@ class EngineManifest(BaseModel):
 def manifest_path(plan: Path) -> Path:
     """Return where the manifest of an engine lies."""
     return plan.with_name(f"{plan.name}.json")
+
+
+def _command(model: str, precision: str) -> str:
+    return f"`resnest export {model} --to tensorrt --precision {precision}`"
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -72,7 +72,7 @@ def build_one(
     try:
         path, layers = write_engine(precision, card, options, repository)
         plan = path.with_name(PLAN)
-        EngineManifest.find(plan, "demo").check_files(plan)
+        EngineManifest.find(plan, card).check_files(plan)
     except ResNeStError as error:
         return failed(name, str(error))
     plugins = {each.name: sum(each.name in layer for layer in layers) for each in (ROI_ALIGN, NMS)}

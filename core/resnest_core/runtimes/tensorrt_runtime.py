@@ -69,7 +69,7 @@ class TensorRtRuntime(Runtime):
 
         plan = path.with_name(PLAN)
         card = read_card(path)
-        manifest = EngineManifest.find(plan, card.name.removesuffix(f"_{card.precision}"))
+        manifest = EngineManifest.find(plan, card)
         library, cuda = TensorRtLibrary.load(manifest.tensorrt_flavour), Cuda.load()
         manifest.check(library.machine(cuda.gpu()))
         manifest.check_files(plan)

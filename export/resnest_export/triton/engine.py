@@ -23,7 +23,7 @@ def checked_profiles(onnx: Path, card: ModelCard, serving: Serving) -> tuple[Eng
         ParameterError: Triton can't load it, or would send it more than it runs.
     """
     plan = onnx.with_name(PLAN)
-    manifest = EngineManifest.find(plan, card.name)
+    manifest = EngineManifest.find(plan, card)
     manifest.check_files(plan)
     if manifest.tensorrt_flavour is not Flavour.TENSORRT:
         raise ParameterError(
