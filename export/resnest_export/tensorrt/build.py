@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
@@ -63,7 +64,7 @@ def build_engine(graph: onnx.ModelProto, onnx_path: Path, card: ModelCard, optio
             written.
         InvalidModelError: TensorRT can't read the graph.
     """
-    gpu = check_target(card.precision, options)
+    gpu = check_target(card.precision, options.flavour, options.compute_capabilities)
     plan = onnx_path.with_name(PLAN)
     part, source = plan.with_name(f"{PLAN}.part"), plan.with_name("graph.onnx.part")
     try:
@@ -82,18 +83,18 @@ def build_engine(graph: onnx.ModelProto, onnx_path: Path, card: ModelCard, optio
     return built
 
 
-def check_target(precision: str, options: EngineOptions) -> Gpu | None:
+def check_target(precision: str, flavour: Flavour, compute_capabilities: Sequence[str]) -> Gpu | None:
     """Check that there is something to build with and for; return the GPU of this machine, if it is built for.
 
     Raises:
         MissingExtraError, RuntimeUnavailableError, ParameterError: see `build_engine`.
     """
-    module, extra = MODULES[options.flavour]
-    for package, name in ((module, options.flavour.library), ("triton", "triton")):
+    module, extra = MODULES[flavour]
+    for package, name in ((module, flavour.library), ("triton", "triton")):
         if find_spec(package) is None:
             raise MissingExtraError(name, extra)
-    gpu = None if options.compute_capabilities else Cuda.load().gpu()
-    for capability in options.compute_capabilities or ((gpu.compute_capability,) if gpu else ()):
+    gpu = None if compute_capabilities else Cuda.load().gpu()
+    for capability in compute_capabilities or ((gpu.compute_capability,) if gpu else ()):
         check_precision(precision, capability)
     return gpu
 

@@ -18,14 +18,13 @@ class FixedSizeDetector(nn.Module):
     nothing: for B images B·P and B·K regions, whatever is in them.
 
     Attributes:
-        num_candidates: after a call in PyTorch, how many classes of proposals scored above the threshold, (B,).
+        most_candidates: of the images seen so far in PyTorch, the most classes of proposals above the threshold.
     """
-
-    num_candidates: Tensor
 
     def __init__(self, detector: TwoStageDetector) -> None:
         super().__init__()
         self.detector = detector
+        self.most_candidates = 0
 
     def forward(self, images: Tensor, image_sizes: Tensor, score_thresholds: Tensor, want_masks: Tensor) -> Found:
         """See `TwoStageDetector.forward`."""
@@ -41,7 +40,8 @@ class FixedSizeDetector(nn.Module):
         )  # (B, P, C)
         class_boxes = torch.unflatten(class_boxes, 0, (-1, count))  # (B, P, C or 1, 4)
         if not torch.compiler.is_exporting():
-            self.num_candidates = (class_scores > score_thresholds[..., None]).sum((1, 2))
+            candidates = (class_scores > score_thresholds[..., None]).sum((1, 2))
+            self.most_candidates = max(self.most_candidates, int(candidates.max()))
         boxes, scores, labels = detector.best(class_scores, class_boxes, score_thresholds, MAX_CANDIDATES)
         if not detector.has_masks:
             return Found(boxes, scores, labels, None)

@@ -56,6 +56,14 @@ def name_plugins(graph: onnx.GraphProto) -> None:
         node.attribute.extend(helper.make_attribute(name, value) for name, value in LOOKUP.items())
 
 
+def without_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model that `runnable` made, or that was quantized from one, as TensorRT takes it."""
+    model = copy.deepcopy(model)
+    del model.functions[:]
+    name_plugins(model.graph)
+    return model
+
+
 def custom_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     """Return the nodes of our own operators."""
     return [node for node in graph.node if node.domain == DOMAIN]

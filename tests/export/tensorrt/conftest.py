@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -19,11 +20,11 @@ from tests.weights import demo_state_dict, filled
 Graphs = Callable[..., Path]
 
 
-def detector(name: str) -> TwoStageDetector:
+def detector(name: str, max_proposals: int = 1000) -> TwoStageDetector:
     """Build the demo with its trained weights, another detector with the parity kit's."""
     if name != "demo":
         return filled(name)
-    model = build(ZOO["demo"])
+    model = build(replace(ZOO["demo"], max_proposals=max_proposals))
     model.load_state_dict(demo_state_dict())
     return model
 

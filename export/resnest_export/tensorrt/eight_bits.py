@@ -1,16 +1,41 @@
-"""8-bit floats (E4M3: 4 bits of exponent, 3 of mantissa; Micikevicius et al. 2022, arXiv:2209.05433) from int8."""
+"""A fixed-size graph whose convolutions compute in 8 bits: int8, or floats.
+
+The floats are E4M3, with 4 bits of exponent and 3 of mantissa (Micikevicius et al. 2022, arXiv:2209.05433).
+"""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from resnest_core.card import ModelCard
+from resnest_export.precision import Precision
+from resnest_export.quantize import TENSORRT, quantize
+from resnest_export.to_onnx import save_with_card
+
 LARGEST_INT8, LARGEST_FP8 = 127, 448
 OPSET = 19  # the first whose QuantizeLinear knows them
+
+
+def quantize_graph(exact: Path, path: Path, card: ModelCard, precision: Precision, images: Sequence[Path]) -> None:
+    """Write the graph at `exact`, which `runnable` made, to `path` in int8 or fp8 by TensorRT's rules.
+
+    Args:
+        exact: the graph in float32.
+        path: of the new one.
+        card: of the model.
+        precision: int8 or fp8.
+        images: photographs to calibrate on.
+    """
+    quantize(exact, path, card, images, TENSORRT)
+    if precision is Precision.FP8:
+        save_with_card(to_fp8(onnx.load(path), onnx.load(exact)), card, path)
 
 
 def to_fp8(quantized: onnx.ModelProto, source: onnx.ModelProto) -> onnx.ModelProto:
