@@ -95,11 +95,18 @@ def test_far_groups_are_decided_at_float32s_steps(interpreter: Interpreter) -> N
     assert kept(interpreter, boxes, [0.9, 0.8, 0.7, 0.6, -INF], groups, max_output=5) == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("what_else", [-INF, 0.5], ids=["no box", "a box"])
-def test_groups_left_of_zero(interpreter: Interpreter, what_else: float) -> None:
-    """All corners are below 0; what is no box counts as one at 0, as in the reference, and what isn't there doesn't."""
-    boxes: Boxes = [[-30.0, -30, -10, -10], [-9, -9, -1, -1], [-25, -25, -20, -20]]
-    assert kept(interpreter, boxes, [0.9, 0.8, what_else], [1, 0, 2], threshold=0.0)[:2] == [0, 1]
+def test_groups_are_apart_left_of_zero_too(interpreter: Interpreter) -> None:
+    boxes: Boxes = [[-30.0, -30, -10, -10], [-9, -9, 1, 1]]
+    assert kept(interpreter, boxes, [0.9, 0.8], [1, 0], threshold=0.0) == [0, 1]
+
+
+def test_what_is_not_there_is_not_at_zero(interpreter: Interpreter) -> None:
+    """Three boxes lie in registers for four; those left of zero are 9 wide, or 1310 if there is one at 0 as well."""
+    low, high = [-1309.0, -1309, -1301, -1307.9955], [-1309.0, -1309, -1301, -1306.9885]
+    boxes: Boxes = [low, high, [-1305, -1305, -1304, -1304]]
+    assert kept(interpreter, boxes, [0.9, 0.8, 0.7], [79, 79, 0]) == [0, 1, 2]
+    # What is no box counts as one at 0 in the reference, and 79 · 1310 away the steps are coarse.
+    assert kept(interpreter, boxes, [0.9, 0.8, -INF], [79, 79, 0]) == [0]
 
 
 @st.composite

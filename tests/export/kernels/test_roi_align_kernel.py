@@ -98,6 +98,18 @@ def test_no_regions(interpreter: Interpreter, channels_last: bool) -> None:
     assert pooled.shape == (0, 2, 7, 7)
 
 
+@both_layouts
+def test_nothing_is_read_beyond_the_last_pixel(interpreter: Interpreter, channels_last: bool) -> None:
+    """Behind image 0 lies image 1, which is no number all over; regions end at the border, and past it."""
+    features = pyramid(64, 64, batch=2)
+    for feature in features:
+        feature[1] = NAN
+    rois = torch.tensor([[0.0, 40, 40, 64, 64], [0, 50, 52, 66, 66]])
+    pooled = interpreter.roi_align(features, rois, attributes(2), channels_last)
+    assert_close(pooled, by_reference(features, rois, 2))
+    assert pooled.isfinite().all()
+
+
 @pytest.mark.parametrize("ratio", [0, 2])
 @pytest.mark.parametrize(
     "roi",
@@ -138,12 +150,8 @@ def test_outside_is_zero_and_the_border_is_its_own_value(interpreter: Interprete
 def test_the_level_turns_where_the_references_does(interpreter: Interpreter) -> None:
     """Sides next to 112, 224 and 448 pixels, by single steps of float32; each level holds its own number."""
     features = [torch.full((1, 1, 512 // s, 512 // s), float(level)) for level, s in enumerate(STRIDES)]
-    sides = [
-        np.float32(side) * (1 + np.float32(step) * np.float32(2**-23))
-        for side in (112, 224, 448)
-        for step in range(-99, 9, 9)
-    ]
-    rois = torch.tensor([[0.0, 0, 0, side, side] for side in map(float, sides)])
+    sides = [side * (1 + step * 2**-24) for side in (112, 224, 448) for step in range(-16, 4)]
+    rois = torch.tensor([[0, 0, 0, side, side] for side in sides])
     levels = interpreter.roi_align(features, rois, attributes(1, ratio=1)).flatten()
     assert levels.tolist() == roi_levels(rois, 56.0, 4).tolist()
     assert {0, 1, 2, 3} == set(levels.tolist())
