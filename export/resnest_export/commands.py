@@ -98,6 +98,12 @@ def export(
     find_config(name)
     if to is Target.ONNX and precision in ENGINES_ONLY:
         raise ParameterError(f"{precision.value} is a precision of TensorRT's engines: add --to tensorrt.")
+    flavour = builder or (Flavour.RTX if sm else Flavour.TENSORRT)
+    serving = Serving(platform=platform)
+    if platform is Platform.TENSORRT:
+        if to is Target.ONNX or flavour is Flavour.RTX:
+            raise ParameterError("--platform tensorrt needs an engine of TensorRT: add --to tensorrt, drop --sm.")
+        serving = Serving(platform=platform, buckets=buckets, max_batch=max_batch)
     if checkpoint is None:
         checkpoint = _download(_published(name), FOLDER)
     console = Console(stderr=True, highlight=False)
@@ -114,7 +120,7 @@ def export(
         target = EngineTarget(
             buckets=buckets,
             max_batch=max_batch,
-            flavour=builder or (Flavour.RTX if sm else Flavour.TENSORRT),
+            flavour=flavour,
             compute_capabilities=options.compute_capabilities(sm),
             version_compatible=version_compatible,
             hardware_compatibility=hardware_compatible,
@@ -125,7 +131,7 @@ def export(
     else:
         with console.status(f"Exporting {name}: tracing takes most of a minute, checking as long …"):
             path = export_detector(name, checkpoint, repository, **arguments)
-    write_model(repository, read_card(path), Serving(platform=platform))
+    write_model(repository, read_card(path), serving)
     typer.echo(path)
 
 

@@ -16,6 +16,8 @@ from resnest_core.engine_manifest import EngineProfile
 from resnest_core.errors import EngineMismatchError, InvalidModelError, ParameterError
 from resnest_core.repository import network_path
 from resnest_core.runtimes.fake import FAKE_CARD
+from resnest_export.tensorrt import export
+from resnest_export.tensorrt.export import EngineTarget
 from resnest_export.tensorrt.profiles import profiles
 from resnest_export.triton.models import Platform, Serving
 from resnest_export.triton.repository import write_model
@@ -121,9 +123,7 @@ def test_an_engine_that_does_not_run_all_that_triton_sends_is_refused(
 
 def test_no_engine_a_damaged_one_and_one_of_another_network(tmp_path: Path) -> None:
     onnx = write_network(network_path(tmp_path, "fake"), FAKE_CARD)
-    with pytest.raises(
-        InvalidModelError, match=r"model\.plan: run `resnest export fake --to tensorrt --prec"
-    ):
+    with pytest.raises(InvalidModelError, match=r"model\.plan: run `resnest export fake --to tensorrt --prec"):
         network_config(tmp_path)
     plan = make_repository(tmp_path)
     plan.write_bytes(b"an en")
@@ -140,3 +140,27 @@ def test_the_command_says_so_in_a_sentence(tmp_path: Path) -> None:
     result = CliRunner().invoke(build(), ["repository", "--repository", str(tmp_path), "--platform", "tensorrt"])
     assert isinstance(result.exception, InvalidModelError)
     assert "--to tensorrt" in str(result.exception)
+
+
+@pytest.mark.parametrize("options", [[], ["--to", "tensorrt", "--sm", "8.9"], ["--to", "onnx", "--sm", "8.9"]])
+def test_an_export_for_triton_without_an_engine_that_it_loads_ends_before_it_begins(options: list[str]) -> None:
+    result = CliRunner().invoke(build(), ["export", "demo", "--platform", "tensorrt", *options])
+    assert isinstance(result.exception, ParameterError)
+    assert "--platform tensorrt needs an engine of TensorRT: add --to tensorrt" in str(result.exception)
+
+
+def test_an_exported_engine_is_configured_with_the_options_that_it_was_built_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def export_engine(name: str, checkpoint: Path, repository: Path, target: EngineTarget, **_: object) -> Path:
+        assert (name, checkpoint) == ("demo", Path("demo.pth"))
+        plan = make_repository(repository, profiles=target.options(FAKE_CARD).profiles)
+        return plan.with_name("model.onnx")
+
+    monkeypatch.setattr(export, "export_engine", export_engine)
+    command = ["export", "demo", "--checkpoint", "demo.pth", "--repository", str(tmp_path), "--to", "tensorrt"]
+    result = CliRunner().invoke(build(), [*command, "--platform", "tensorrt", "--max-batch", "6"])
+    assert result.exit_code == 0, result.output
+    config = text_format.Parse((tmp_path / "fake_network/config.pbtxt").read_text(), ModelConfig())
+    assert config.max_batch_size == 6
+    assert (320, 480, 3) in {tuple(spec.input["images"].dim) for spec in config.optimization.cuda.graph_spec}
