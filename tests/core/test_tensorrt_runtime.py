@@ -23,7 +23,7 @@ from resnest_core.runtimes.tensorrt_runtime import TensorRtRuntime
 from resnest_core.tensors import Tensors
 from tests.core.engines import make_manifest
 from tests.core.fake_cuda import ILLEGAL, FakeCuda
-from tests.core.fake_tensorrt import FakeTensorRt
+from tests.core.fake_tensorrt import FakeContext, FakeTensorRt
 from tests.core.tensorrt_rig import LYING_STANDING, Rig, assert_equal, make_inputs
 
 BOXES_ONLY = FAKE_CARD.model_copy(update={"mask_size": None})
@@ -190,6 +190,24 @@ def test_an_error_of_tensorrt_is_a_sentence(rig: Rig) -> None:
     rig.engine.fails = True
     with pytest.raises(RuntimeUnavailableError, match="TensorRT failed to run the engine"):
         rig.runtime.run(make_inputs((1, 320, 448)))
+
+
+@pytest.mark.parametrize("trouble", ["set_input_shape", "set_optimization_profile_async", "infer_shapes"])
+def test_a_shape_that_tensorrt_refuses_is_a_sentence(rig: Rig, monkeypatch: pytest.MonkeyPatch, trouble: str) -> None:
+    def refuse(*_: object) -> bool:
+        if trouble == "infer_shapes":
+            raise RuntimeError("sizes don't fit")
+        return False
+
+    monkeypatch.setattr(FakeContext, trouble, refuse)
+    with pytest.raises(RuntimeUnavailableError, match="TensorRT refuses images of shape 1×320×448"):
+        rig.runtime.run(make_inputs((1, 320, 448)))
+
+
+def test_closing_after_an_error_of_cuda_raises_none(rig: Rig) -> None:
+    rig.runtime.run(make_inputs((1, 320, 448)))
+    rig.api.fail |= {"cudaFree": ILLEGAL, "cudaFreeHost": ILLEGAL, "cudaStreamDestroy": ILLEGAL}
+    rig.runtime.close()
 
 
 @pytest.mark.parametrize("free_bytes", [0, 1000, 1 << 20, 7_200_000])

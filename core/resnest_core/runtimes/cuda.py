@@ -24,7 +24,7 @@ class Gpu(NamedTuple):
 class Cuda:
     """CUDA's runtime: `api` is the module `cuda.bindings.runtime`, whose functions return an error and their values.
 
-    Every method raises RuntimeUnavailableError where CUDA reports an error.
+    Every method but those that free raises RuntimeUnavailableError where CUDA reports an error.
     """
 
     def __init__(self, api: Any) -> None:
@@ -112,19 +112,19 @@ class Cuda:
 
     def free(self, address: int) -> None:
         """Give memory on the GPU back."""
-        self._call("cudaFree", address)
+        self._release("cudaFree", address)
 
     def free_pinned(self, array: NDArray[np.uint8]) -> None:
         """Give page-locked memory back; the array must not be used any more."""
-        self._call("cudaFreeHost", array.ctypes.data)
+        self._release("cudaFreeHost", array.ctypes.data)
 
     def free_graph(self, graph: Any) -> None:
         """Give a captured graph back."""
-        self._call("cudaGraphExecDestroy", graph)
+        self._release("cudaGraphExecDestroy", graph)
 
     def free_stream(self, stream: Any) -> None:
         """Give a stream back."""
-        self._call("cudaStreamDestroy", stream)
+        self._release("cudaStreamDestroy", stream)
 
     def _call(self, name: str, *arguments: Any) -> Any:
         error, *values = getattr(self._api, name)(*arguments)
@@ -137,6 +137,10 @@ class Cuda:
         raise RuntimeUnavailableError(
             f"CUDA's {name} failed ({self._words(error)}): restart this process, and report it if it happens again."
         )
+
+    def _release(self, name: str, what: Any) -> None:
+        """Give back; after an error CUDA refuses that too, and the first error is the one to tell."""
+        getattr(self._api, name)(what)
 
     def _words(self, error: Any) -> str:
         _, words = self._api.cudaGetErrorString(error)

@@ -95,21 +95,27 @@ class Bucket:
         self._may_capture = not library.captures_by_itself
         self._graph: Any = None
         self._runs = 0
-        self._context = self._prepared(library.create_context(engine), fit)
-
-    def _prepared(self, context: ExecutionContext, fit: Fit) -> ExecutionContext:
-        memory, stream = self._memory, int(self._memory.stream)
-        assert memory.scratch is not None
-        context.set_device_memory(memory.scratch, memory.scratch_size)
-        done = context.set_optimization_profile_async(fit.profile, stream)
-        done = done and all(context.set_input_shape(name, shape) for name, shape in self._inputs.items())
-        done = done and all(context.set_tensor_address(name, each.gpu) for name, each in memory.buffers.items())
-        if not done or context.infer_shapes():
+        self._context = library.create_context(engine)
+        if not self._prepare(self._context, fit):
             raise RuntimeUnavailableError(
                 f"TensorRT refuses images of shape {'×'.join(map(str, fit.shape_bhw))}, its log says why: "
                 "export the engine again."
             )
-        return context
+
+    def _prepare(self, context: ExecutionContext, fit: Fit) -> bool:
+        """Set memory, profile, shapes and addresses; return whether TensorRT takes them."""
+        memory, stream = self._memory, int(self._memory.stream)
+        assert memory.scratch is not None
+        context.set_device_memory(memory.scratch, memory.scratch_size)
+        try:
+            return (
+                context.set_optimization_profile_async(fit.profile, stream)
+                and all(context.set_input_shape(name, shape) for name, shape in self._inputs.items())
+                and all(context.set_tensor_address(name, each.gpu) for name, each in memory.buffers.items())
+                and not context.infer_shapes()
+            )
+        except RuntimeError:  # sizes within the network that don't fit together
+            return False
 
     def run(self) -> None:
         """Run the network on what the input buffers hold, and wait until the output buffers hold the answer.
