@@ -28,8 +28,8 @@ docs:  ## Make the table of settings in docs/operations.md again
 
 constraints:  ## Pin the newest versions that fit pyproject.toml
 	$(VENV)/pip install uv
-	echo '# Exact versions for installing and testing: made by `make constraints`, not edited. torch pins its own CUDA packages.' > constraints.txt
+	echo '# Exact versions for installing and testing: made by `make constraints`, not edited. torch pins the CUDA packages that are missing here.' > constraints.txt
 	$(VENV)/uv pip compile --universal --python-version 3.10 pyproject.toml --extra dev \
-		--no-emit-index-url --no-header --no-annotate | grep -vE '^(nvidia-|cuda-|triton)' >> constraints.txt
+		--no-emit-index-url --no-header --no-annotate | grep -vP '^(cuda-toolkit|nvidia-(?!cuda-(crt|nvcc|runtime)|nvvm))' >> constraints.txt
 
 .PHONY: help demo test slow lint format demo-model docs constraints

@@ -56,7 +56,7 @@ class _PlainDetector(TwoStageDetector):
         scores, boxes = self.roi_head.boxes(pyramid, rois, image_sizes[rois[:, 0].long()])
         rows = objectness.shape[1]
         scores = torch.unflatten(scores, 0, (-1, rows)).masked_fill(objectness[..., None] == -torch.inf, 0)
-        boxes, best, labels = self._best(scores, torch.unflatten(boxes, 0, (-1, rows)), score_thresholds)
+        boxes, best, labels = self.best(scores, torch.unflatten(boxes, 0, (-1, rows)), score_thresholds)
         if not self.has_masks:
             return Found(boxes, best, labels, None)
         masks = self.roi_head.masks(pyramid, _every(boxes), labels.flatten())

@@ -86,7 +86,7 @@ def main() -> None:
 def export_all(name: str, checkpoint: Path, calibration: Path, repository: Path) -> dict[Precision, Path]:
     """Return the detector's file in each precision, exported unless it is there."""
     files = {}
-    for precision in Precision:
+    for precision in (Precision.FP32, Precision.BF16, Precision.INT8):
         model = name if precision is Precision.FP32 else f"{name}_{precision.value}"
         path = network_path(repository, model)
         if not path.is_file():

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = {"core": "resnest_core", "export": "resnest_export", "server": "resnest_server", "client": "resnest_client"}
 OURS = set(FOLDERS.values())
 TORCH = {"torch", "torchvision"}
-HEAVY = TORCH | {"onnx", "onnxruntime", "onnxscript", "openvino", "tensorrt", "httpx", "fastapi", "uvicorn"}
+HEAVY = TORCH | {"onnx", "onnxruntime", "onnxscript", "openvino", "httpx", "fastapi", "uvicorn"}
+HEAVY |= {"tensorrt", "tensorrt_rtx", "triton", "cuda"}
 
 
 def imported(path: Path) -> Iterator[str]:

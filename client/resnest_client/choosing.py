@@ -24,7 +24,8 @@ HIDDEN = "…"
 
 ModelOption = Annotated[str | None, typer.Option("--model", help="Name of the model; the default one if not given.")]
 RuntimeOption = Annotated[
-    str | None, typer.Option("--runtime", help="onnxruntime or openvino; the faster of those installed if not given.")
+    str | None,
+    typer.Option("--runtime", help="onnxruntime, openvino or tensorrt; else the faster of the first two."),
 ]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, if not given, or cuda.")]
 RepositoryOption = Annotated[Path | None, typer.Option("--repository", help="The model repository.")]

@@ -42,13 +42,26 @@ def bucket_sizes_hw(card: ModelCard, buckets: Buckets) -> list[tuple[int, int]]:
     return list(dict.fromkeys(size for height, width in lying for size in ((height, width), (width, height))))
 
 
-def bucket_size_hw(size_hw: tuple[int, int], card: ModelCard, buckets: Buckets) -> tuple[int, int]:
-    """Return the (height, width) that a resized image of `size_hw` is padded to."""
+def bucket_size_hw(
+    size_hw: tuple[int, int], card: ModelCard, buckets: Buckets, waste: float = WASTE
+) -> tuple[int, int]:
+    """Return the (height, width) that a resized image of `size_hw` is padded to; see WASTE for `waste`."""
     height, width = exact = _padded(size_hw, card.size_divisor)
     for bucket in bucket_sizes_hw(card, buckets):
         if height <= bucket[0] and width <= bucket[1]:
-            return bucket if bucket[0] * bucket[1] <= WASTE * height * width else exact
+            return bucket if bucket[0] * bucket[1] <= waste * height * width else exact
     return exact
+
+
+def padded_sizes_hw(card: ModelCard, buckets: Buckets, waste: float = WASTE) -> list[tuple[int, int]]:
+    """Return every (height, width) that an image of whatever shape may be padded to, smallest area first."""
+    long, short = _padded((max(card.test_scale), min(card.test_scale)), card.size_divisor)
+    steps = range(card.size_divisor, long + 1, card.size_divisor)
+    # An image reaches the test scale with its longer side or with its shorter one.
+    lying = [(side, long) for side in steps if side <= short] + [(short, side) for side in steps if side >= short]
+    exact = [*lying, *((width, height) for height, width in lying)]
+    sizes = {bucket_size_hw(size, card, buckets, waste) for size in exact}
+    return sorted(sizes, key=lambda size: (size[0] * size[1], size))
 
 
 def _padded(size_hw: tuple[int, int], divisor: int) -> tuple[int, int]:

@@ -7,7 +7,8 @@
     ├── ParameterError             an argument is outside what it may be
     ├── ModelError
     │   ├── ModelNotFoundError     no model of this name
-    │   └── InvalidModelError      the model file is damaged, or not one of ours
+    │   ├── InvalidModelError      the model file is damaged, or not one of ours
+    │   └── EngineMismatchError    the TensorRT engine was built for another machine, or from another model
     ├── CheckpointError            the checkpoint doesn't fit the detector, or is damaged
     ├── DownloadError              the checkpoint couldn't be fetched whole
     ├── AccessError                the key is missing or unknown, or asks too often
@@ -18,6 +19,8 @@
 Each message is one sentence that says what to do. At the edges one table each maps these: HTTP answers in
 `resnest_server.problems`, exit codes in `resnest_core.cli`.
 """
+
+from __future__ import annotations
 
 
 class ResNeStError(Exception):
@@ -52,6 +55,10 @@ class InvalidModelError(ModelError):
     """The model file is damaged, or wasn't made by `resnest export`."""
 
 
+class EngineMismatchError(ModelError):
+    """The TensorRT engine was built for another machine, or from another model."""
+
+
 class CheckpointError(ResNeStError):
     """The checkpoint doesn't fit the detector, or is damaged."""
 
@@ -77,3 +84,8 @@ class MissingExtraError(ResNeStError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed: run pip install 'resnest-serving[{extra}]'.")
+        self.package = package
+        self.extra = extra
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
+        return type(self), (self.package, self.extra)  # from one process to another

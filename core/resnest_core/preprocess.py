@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest_core import tensors
-from resnest_core.buckets import Buckets, bucket_size_hw
+from resnest_core.buckets import WASTE, Buckets, bucket_size_hw
 from resnest_core.card import ModelCard
 from resnest_core.images import Pixels
 
@@ -38,11 +38,14 @@ def resized_size_hw(size_hw: tuple[int, int], test_scale: tuple[int, int]) -> tu
     return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 
 
-def prepare(pixels: Pixels, card: ModelCard, buckets: Buckets = Buckets.EXACT) -> PreparedImage:
-    """Resize an image (H, W, 3) to the card's test scale and pad it: to a multiple of its divisor, or to a bucket."""
+def prepare(pixels: Pixels, card: ModelCard, buckets: Buckets = Buckets.EXACT, waste: float = WASTE) -> PreparedImage:
+    """Resize an image (H, W, 3) to the card's test scale and pad it: to a multiple of its divisor, or to a bucket.
+
+    A bucket with more than `waste` times the image's own padded area isn't used.
+    """
     original = pixels.shape[0], pixels.shape[1]
     height, width = resized_size_hw(original, card.test_scale)
-    padded = np.empty((*bucket_size_hw((height, width), card, buckets), 3), np.uint8)
+    padded = np.empty((*bucket_size_hw((height, width), card, buckets, waste), 3), np.uint8)
     padded[height:], padded[:height, width:] = 0, 0
     cv2.resize(pixels, (width, height), dst=padded[:height, :width], interpolation=cv2.INTER_LINEAR)
     return PreparedImage(padded, (height, width), original)

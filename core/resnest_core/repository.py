@@ -10,7 +10,8 @@ from resnest_core.card import ModelCard
 from resnest_core.detector import InProcessDetector
 from resnest_core.errors import InvalidModelError, MissingExtraError, ModelNotFoundError, ParameterError
 from resnest_core.published import PUBLISHED
-from resnest_core.runtimes import RUNTIMES, fastest_runtime
+from resnest_core.runtimes import RUNTIMES, TensorRtRuntime, fastest_runtime
+from resnest_core.runtimes.fallback import load_tensorrt_or_less
 
 REPOSITORY_VARIABLE = "RESNEST_REPOSITORY"
 NETWORK_SUFFIX = "_network"
@@ -72,20 +73,23 @@ def load_detector(
     threads: int | None = None,
     instances: int = 1,
     repository: str | Path | None = None,
+    fallback: bool = False,
 ) -> InProcessDetector:
     """Load a detector by its name in the repository, or from an ONNX file.
 
     Args:
         name_or_path: such as `mask_rcnn_s50`, or a path ending in `.onnx`.
-        runtime: `onnxruntime` or `openvino`; None: the faster of those installed.
-        device: `cpu` or `cuda`.
+        runtime: `onnxruntime`, `openvino` or `tensorrt`; None: the fastest of those installed, but not `tensorrt`.
+        device: `cpu` or `cuda`; `tensorrt` always runs on the GPU.
         threads: that a batch runs on; None: its share of the cores.
         instances: batches that may run at the same time, from threads of the caller's.
         repository: see `find_repository`.
+        fallback: whether ONNX Runtime is taken, and the log says why, where `tensorrt` can't run the model.
 
     Raises:
         ModelNotFoundError: no such model or file.
-        InvalidModelError: the file is damaged, or wasn't made by `resnest export`.
+        InvalidModelError: the file is damaged, or wasn't made by `resnest export`; or there is no TensorRT engine.
+        EngineMismatchError: the TensorRT engine was built for another machine.
         ParameterError: there is no such runtime or device.
         MissingExtraError: the runtime's package isn't installed.
         RuntimeUnavailableError: the device isn't there.
@@ -105,4 +109,6 @@ def load_detector(
             raise ModelNotFoundError(f"There is no model {str(name_or_path)!r} in {where}, only {found}: {remedy}.")
     elif not path.is_file():
         raise ModelNotFoundError(f"There is no file {path}.")
+    if runtime == TensorRtRuntime.name and fallback:
+        return InProcessDetector(load_tensorrt_or_less(path, threads=threads, instances=instances))
     return InProcessDetector(RUNTIMES[runtime].load(path, device=device, threads=threads, instances=instances))

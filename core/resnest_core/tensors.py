@@ -33,6 +33,14 @@ INPUT_TYPES: dict[str, type[np.generic]] = {
     WANT_MASKS: np.bool_,
 }
 
+OUTPUT_TYPES: dict[str, type[np.generic]] = {
+    NUM_DETECTIONS: np.int64,
+    BOXES: np.float32,
+    SCORES: np.float32,
+    LABELS: np.int64,
+    MASKS: np.float16,
+}
+
 
 def input_names(has_masks: bool) -> tuple[str, ...]:
     """Return the names of a network's inputs, in order."""
@@ -44,3 +52,14 @@ def output_names(has_masks: bool) -> tuple[str, ...]:
     """Return the names of a network's outputs, in order."""
     names = (NUM_DETECTIONS, BOXES, SCORES, LABELS)
     return (*names, MASKS) if has_masks else names
+
+
+def output_shapes(max_detections: int, mask_size: int | None) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each of a network's outputs for one image, that is, without B."""
+    shapes: dict[str, tuple[int, ...]] = {
+        NUM_DETECTIONS: (1,),
+        BOXES: (max_detections, 4),
+        SCORES: (max_detections,),
+        LABELS: (max_detections,),
+    }
+    return shapes if mask_size is None else shapes | {MASKS: (max_detections, mask_size, mask_size)}

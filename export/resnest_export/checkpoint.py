@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from resnest_core.errors import CheckpointError
+from resnest_core.hashing import sha256
 from resnest_export.coco_classes import COCO
-from resnest_export.hashing import sha256
 
 CLASSIFIERS = ("roi_head.bbox_head.fc_cls.weight", "roi_head.bbox_head.0.fc_cls.weight")
 LEGACY_PICKLES = 4  # of torch's older file format: a magic number, the protocol, the system, the object

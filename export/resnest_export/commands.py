@@ -5,14 +5,17 @@ from __future__ import annotations
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from resnest_core.buckets import Buckets
+from resnest_core.engine_manifest import Flavour, HardwareCompatibility
 from resnest_core.errors import MissingExtraError, ModelNotFoundError, ParameterError
 from resnest_core.published import PUBLISHED, Published
-from resnest_export.precision import Gate, Precision
+from resnest_export.precision import ENGINES_ONLY, Gate, Precision
+from resnest_export.tensorrt import options
 from resnest_export.triton.commands import repository as write_repository
 from resnest_export.triton.models import Platform, Serving
 
@@ -24,6 +27,8 @@ class Target(str, Enum):
     """What a detector can be exported to."""
 
     ONNX = "onnx"
+    TENSORRT = "tensorrt"
+    """An engine beside the ONNX file."""
 
 
 def register(app: typer.Typer) -> None:
@@ -50,12 +55,15 @@ def export(
     classes: Annotated[
         Path | None, typer.Option(help="Names of the classes, one a line; else the checkpoint's own, else COCO's.")
     ] = None,
-    to: Annotated[Target, typer.Option(help="The format.")] = Target.ONNX,  # noqa: ARG001 - one so far
+    to: Annotated[
+        Target, typer.Option(help="The format; tensorrt builds an engine beside the ONNX file.")
+    ] = Target.ONNX,
     precision: Annotated[
-        Precision, typer.Option(help="Of the network; the model is called NAME_bf16 or NAME_int8 then.")
+        Precision,
+        typer.Option(help="Of the network; the model is called NAME_int8 and so on. fp16, fp8: TensorRT only."),
     ] = Precision.FP32,
     calibration: Annotated[
-        Path | None, typer.Option(help="For int8: a folder of photographs like those it will see.")
+        Path | None, typer.Option(help="For int8 and fp8: a folder of photographs like those it will see.")
     ] = None,
     max_proposals: Annotated[
         int | None, typer.Option(min=1, max=1000, help="Of the box heads: fewer than 1000 are faster, and find less.")
@@ -70,32 +78,60 @@ def export(
         Path, typer.Option(envvar="RESNEST_REPOSITORY", help="The model repository to write into.")
     ] = REPOSITORY,
     platform: Annotated[Platform, typer.Option(help="What runs the network in Triton.")] = Platform.CPU,
+    builder: options.BuilderOption = None,
+    sm: options.SmOption = None,
+    buckets: options.BucketsOption = Buckets.RATIOS,
+    max_batch: options.MaxBatchOption = 8,
+    version_compatible: options.VersionCompatibleOption = False,
+    hardware_compatible: options.HardwareCompatibleOption = HardwareCompatibility.NONE,
+    optimization_level: options.LevelOption = None,
+    timing_cache: options.TimingCacheOption = None,
 ) -> None:
     """Export a detector into the model repository, and check the file against PyTorch."""
     try:
         from resnest_core.repository import read_card
         from resnest_export.pipeline import export_detector, find_config
+        from resnest_export.tensorrt.export import EngineTarget, export_engine
         from resnest_export.triton.repository import write_model
     except ImportError as error:
         raise MissingExtraError(error.name or "torch", "export") from error
     find_config(name)
+    if to is Target.ONNX and precision in ENGINES_ONLY:
+        raise ParameterError(f"{precision.value} is a precision of TensorRT's engines: add --to tensorrt.")
+    flavour = builder or (Flavour.RTX if sm else Flavour.TENSORRT)
+    serving = Serving(platform=platform)
+    if platform is Platform.TENSORRT:
+        if to is Target.ONNX or flavour is Flavour.RTX:
+            raise ParameterError("--platform tensorrt needs an engine of TensorRT: add --to tensorrt, drop --sm.")
+        serving = Serving(platform=platform, buckets=buckets, max_batch=max_batch)
     if checkpoint is None:
         checkpoint = _download(_published(name), FOLDER)
     console = Console(stderr=True, highlight=False)
     report = partial(console.print, markup=False, soft_wrap=True)
-    with console.status(f"Exporting {name}: tracing takes most of a minute, checking as long …"):
-        path = export_detector(
-            name,
-            checkpoint,
-            repository,
-            classes_file=classes,
-            precision=precision,
-            calibration=calibration,
-            gate=_gate(gate, annotations, images),
-            max_proposals=max_proposals,
-            report=report,
+    arguments: dict[str, Any] = {
+        "classes_file": classes,
+        "precision": precision,
+        "calibration": calibration,
+        "gate": _gate(gate, annotations, images),
+        "max_proposals": max_proposals,
+        "report": report,
+    }
+    if to is Target.TENSORRT:
+        target = EngineTarget(
+            buckets=buckets,
+            max_batch=max_batch,
+            flavour=flavour,
+            compute_capabilities=options.compute_capabilities(sm),
+            version_compatible=version_compatible,
+            hardware_compatibility=hardware_compatible,
+            optimization_level=optimization_level,
+            timing_cache=timing_cache,
         )
-    write_model(repository, read_card(path), Serving(platform=platform))
+        path = export_engine(name, checkpoint, repository, target, **arguments)
+    else:
+        with console.status(f"Exporting {name}: tracing takes most of a minute, checking as long …"):
+            path = export_detector(name, checkpoint, repository, **arguments)
+    write_model(repository, read_card(path), serving)
     typer.echo(path)
 
 

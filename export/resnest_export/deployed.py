@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from resnest_export.models.boxes import clip
 from resnest_export.models.detector import TwoStageDetector
+from resnest_export.tensorrt.fixed_size import FixedSizeDetector
 
 MEAN = (123.68, 116.779, 103.939)  # RGB
 STD = (58.393, 57.12, 57.375)
@@ -19,7 +20,7 @@ class DeployedDetector(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, detector: TwoStageDetector) -> None:
+    def __init__(self, detector: TwoStageDetector | FixedSizeDetector) -> None:
         super().__init__()
         self.detector = detector
         self.register_buffer("mean", torch.tensor(MEAN), persistent=False)

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 from resnest_core.errors import DownloadError, MissingExtraError
+from resnest_core.hashing import sha256
 from resnest_core.published import BASE_URL, Published
-from resnest_export.hashing import sha256
 
 if TYPE_CHECKING:
     import httpx

@@ -24,7 +24,7 @@ from resnest_export.deployed import SCORE_THRESHOLD, DeployedDetector
 from resnest_export.models import ZOO, DetectorConfig, build
 from resnest_export.models.detector import TwoStageDetector
 from resnest_export.models.roi_heads import MASK_ROI_SIZE
-from resnest_export.precision import Gate, Precision
+from resnest_export.precision import CALIBRATED, ENGINES_ONLY, Gate, Precision
 from resnest_export.quantize import calibration_images, quantize
 from resnest_export.to_onnx import export_onnx, save_with_card
 
@@ -75,49 +75,58 @@ def export_detector(
         RuntimeUnavailableError, MissingExtraError: nothing here can run the precision.
     """
     config = find_config(name)
-    images = _calibration(precision, calibration)
+    images = calibration_of(precision, calibration)
     if gate and precision is Precision.FP32 and max_proposals is None:
         raise ParameterError("--gate compares with fp32: give --precision or --max-proposals as well.")
     checkpoint = load_checkpoint(checkpoint_path)
-    count = num_classes(checkpoint.state_dict)
-    whole = replace(config, num_classes=count)
+    whole = replace(config, num_classes=num_classes(checkpoint.state_dict))
     config = replace(whole, max_proposals=max_proposals or whole.max_proposals)
-
-    def build_with_weights(config: DetectorConfig) -> TwoStageDetector:
-        detector = build(config)
-        import_weights(detector, checkpoint.state_dict, name)
-        return detector
-
-    detector = build_with_weights(config)
-    names = class_names(count, classes_file, checkpoint)
+    detector = build_with_weights(config, checkpoint)
+    names = class_names(config.num_classes, classes_file, checkpoint)
     card = make_card(config, names, checkpoint, checkpoint_path, precision)
     is_fp32 = precision is Precision.FP32
     path = network_path(repository, card.name)
-    with _written_aside(path) as part, TemporaryDirectory() as folder:
+    with written_aside(path) as part, TemporaryDirectory() as folder:
         exact = part if is_fp32 else Path(folder) / "exact.onnx"
-        export_onnx(detector, make_card(config, names, checkpoint, checkpoint_path), exact, winograd=is_fp32)
+        # Runtimes quantize convolutions, not what Winograd makes of them.
+        is_plain = precision in (Precision.INT8, Precision.BF16)
+        export_onnx(detector, make_card(config, names, checkpoint, checkpoint_path), exact, winograd=not is_plain)
         if precision is Precision.INT8:
             quantize(exact, part, card, images)
-        elif precision is Precision.BF16:
+        elif not is_fp32:
             save_with_card(onnx.load(exact), card, part)
         fastest = RUNTIMES[fastest_runtime("cpu").name]
-        for line in check(part, DeployedDetector(detector), card, OnnxRuntime if is_fp32 else fastest):
+        is_of_cpus = not is_fp32 and precision not in ENGINES_ONLY
+        for line in check(part, DeployedDetector(detector), card, fastest if is_of_cpus else OnnxRuntime):
             report(line)
         if gate:
             if config != whole:
                 exact = Path(folder) / "whole.onnx"
                 whole_card = make_card(whole, names, checkpoint, checkpoint_path)
-                export_onnx(build_with_weights(whole), whole_card, exact, winograd=is_fp32)
+                export_onnx(build_with_weights(whole, checkpoint), whole_card, exact, winograd=not is_plain)
             with InProcessDetector(fastest.load(exact)) as before, InProcessDetector(fastest.load(part)) as after:
                 gate.check(before, after, report)
     return path
 
 
-def _calibration(precision: Precision, folder: Path | None) -> list[Path]:
+def build_with_weights(config: DetectorConfig, checkpoint: Checkpoint) -> TwoStageDetector:
+    """Build a detector with the weights of a checkpoint.
+
+    Raises:
+        CheckpointError: they don't fit.
+    """
+    detector = build(config)
+    import_weights(detector, checkpoint.state_dict, config.name)
+    return detector
+
+
+def calibration_of(precision: Precision, folder: Path | None) -> list[Path]:
     """Return the images to calibrate on: none where there is nothing to calibrate."""
-    if precision is Precision.INT8:
+    if precision in CALIBRATED:
         if folder is None:
-            raise ParameterError("int8 needs photographs like those it will see: name their folder with --calibration.")
+            raise ParameterError(
+                f"{precision.value} needs photographs like those it will see: name their folder with --calibration."
+            )
         return calibration_images(folder)
     if folder is not None:
         raise ParameterError(f"{precision.value} needs no --calibration: leave it out.")
@@ -125,7 +134,7 @@ def _calibration(precision: Precision, folder: Path | None) -> list[Path]:
 
 
 @contextmanager
-def _written_aside(path: Path) -> Iterator[Path]:
+def written_aside(path: Path) -> Iterator[Path]:
     """Give the name of a file beside `path` that replaces it in the end, or goes where something went wrong."""
     part = path.with_name(f"{path.name}.part")
     try:

@@ -20,6 +20,14 @@ class Precision(str, Enum):
     """The file of fp32, which OpenVINO runs in bf16 on CPUs that have it."""
     INT8 = "int8"
     """Convolutions with int8 weights and uint8 inputs, the rest in fp32."""
+    FP16 = "fp16"
+    """Of TensorRT's engines; the file beside them is that of fp32."""
+    FP8 = "fp8"
+    """Of TensorRT's engines too: convolutions with 8-bit floats, the rest in fp32."""
+
+
+ENGINES_ONLY = (Precision.FP16, Precision.FP8)
+CALIBRATED = (Precision.INT8, Precision.FP8)
 
 
 @dataclass(frozen=True)

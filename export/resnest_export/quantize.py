@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,23 @@ SENSITIVE = ("backbone.stem", ".fc1.", ".fc2.", "rpn_cls", "rpn_reg")
 """Convolutions that stay in fp32, by parts of their weights' names: the stem, whose channels are few and ranges wide
 (int8 there cost the demo 4 points of box AP), split attention's, which are tiny, and those whose outputs are scores and
 deltas."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a runtime wants of a quantized file; the names are those of ONNX Runtime's quantizer."""
+
+    activation_type: str
+    weight_type: str
+    options: Mapping[str, bool] = field(default_factory=dict)
+
+
+CPU = Rules("QUInt8", "QInt8")
+"""Uint8 inputs, which CPUs multiply with int8 weights in one instruction."""
+TENSORRT = Rules(
+    "QInt8", "QInt8", options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
+)
+"""TensorRT's rules: zero points are 0, inputs have a scale per tensor, weights one per channel, biases are floats."""
 
 
 def calibration_images(folder: Path) -> list[Path]:
@@ -44,7 +62,7 @@ def calibration_images(folder: Path) -> list[Path]:
     return chosen
 
 
-def quantize(source: Path, destination: Path, card: ModelCard, images: Sequence[Path]) -> None:
+def quantize(source: Path, destination: Path, card: ModelCard, images: Sequence[Path], rules: Rules = CPU) -> None:
     """Write the fp32 file `source` with its convolutions in int8, as pairs of QuantizeLinear and DequantizeLinear.
 
     Weights get a range per output channel, inputs one from what the images make of them: the mean of their minima and
@@ -55,6 +73,7 @@ def quantize(source: Path, destination: Path, card: ModelCard, images: Sequence[
         destination: the file to write.
         card: that of the new file.
         images: photographs to calibrate on.
+        rules: what the runtime wants.
 
     Raises:
         ImageError: an image is damaged.
@@ -74,10 +93,14 @@ def quantize(source: Path, destination: Path, card: ModelCard, images: Sequence[
             op_types_to_quantize=["Conv"],
             nodes_to_exclude=kept,
             per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
+            activation_type=QuantType[rules.activation_type],
+            weight_type=QuantType[rules.weight_type],
             calibrate_method=CalibrationMethod.MinMax,
-            extra_options={"OpTypesToExcludeOutputQuantization": ["Conv"], "CalibMovingAverage": True},
+            extra_options={
+                "OpTypesToExcludeOutputQuantization": ["Conv"],
+                "CalibMovingAverage": True,
+                **rules.options,
+            },
         )
     save_with_card(onnx.load(destination), card, destination)
 

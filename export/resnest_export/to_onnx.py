@@ -15,9 +15,10 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from resnest_core.card import METADATA_KEY, ModelCard
 from resnest_core.tensors import IMAGES, input_names, output_names
 from resnest_export.deployed import DeployedDetector
+from resnest_export.domain import DOMAIN, VERSION
 from resnest_export.fold import fold_batch_norm
 from resnest_export.models.detector import TwoStageDetector
-from resnest_export.ops.functions import DOMAIN, VERSION, function_bodies
+from resnest_export.ops.functions import function_bodies
 from resnest_export.winograd import use_winograd
 
 OPSET = 18
@@ -33,15 +34,21 @@ def export_onnx(detector: TwoStageDetector, card: ModelCard, path: Path, *, wino
     fold_batch_norm(detector)
     if winograd:
         use_winograd(detector)
-    model = _trace(DeployedDetector(detector), card.has_masks)
+    model = trace(DeployedDetector(detector), card)
     model.functions.extend(function_bodies())
+    save_with_card(model, card, path)
+
+
+def trace(network: DeployedDetector, card: ModelCard) -> onnx.ModelProto:
+    """Return `network` as ONNX without the custom operators' bodies and without the card."""
+    model = _trace(network, card.has_masks)
     if DOMAIN not in {opset.domain for opset in model.opset_import}:
         model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, VERSION))
     model.ir_version = min(model.ir_version, IR_VERSION)
     model.producer_name = "resnest-serving"
     model.producer_version = card.project_version
     _name_dimensions(model.graph)
-    save_with_card(model, card, path)
+    return model
 
 
 def save_with_card(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:

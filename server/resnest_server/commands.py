@@ -22,7 +22,7 @@ def serve(
         list[str] | None, typer.Option(help="Model to serve, several times for several; else all.")
     ] = None,
     runtime: Annotated[
-        str | None, typer.Option(help="onnxruntime, openvino or triton; else the fastest of those installed.")
+        str | None, typer.Option(help="onnxruntime, openvino, tensorrt or triton; else the fastest of those installed.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
     triton_url: Annotated[str | None, typer.Option(help="Triton's gRPC address; localhost:8001 if not given.")] = None,

@@ -96,6 +96,7 @@ def load_models(settings: Settings) -> Models:
             threads=settings.threads,
             instances=settings.instances,
             repository=repository,
+            fallback=settings.fallback,
         )
         seconds[name] = time.perf_counter() - start
         log.info("%s was loaded in %.1f s.", name, seconds[name])

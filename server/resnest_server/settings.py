@@ -30,9 +30,12 @@ class Settings(BaseSettings):
     default_model: str | None = Field(
         default=None, description="The model that /v1/detect uses; else the first of those served, by name."
     )
-    runtime: Literal["onnxruntime", "openvino", "triton"] | None = Field(
+    runtime: Literal["onnxruntime", "openvino", "tensorrt", "triton"] | None = Field(
         default=None,
-        description="What runs the networks: onnxruntime, openvino or triton; else the fastest of those installed.",
+        description="What runs the networks: onnxruntime, openvino, tensorrt or triton; else the fastest installed.",
+    )
+    fallback: bool = Field(
+        default=True, description="Whether ONNX Runtime runs a model whose TensorRT engine can't; else nothing starts."
     )
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where they run.")
     threads: int | None = Field(default=None, ge=1, description="Threads of a batch; else its share of the cores.")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnest_core.buckets import WASTE, Buckets, bucket_size_hw, bucket_sizes_hw
+from resnest_core.buckets import WASTE, Buckets, bucket_size_hw, bucket_sizes_hw, padded_sizes_hw
 from resnest_core.preprocess import prepare, resized_size_hw
 from resnest_core.runtimes.fake import FAKE_CARD
 
@@ -46,6 +46,19 @@ def test_an_image_fits_into_its_bucket_which_wastes_little(height: int, width: i
     assert all(side >= inside and side % 32 == 0 for side, inside in zip(bucket, resized, strict=True))
     assert bucket == exact or bucket in bucket_sizes_hw(CARD, buckets)
     assert np.prod(exact) <= np.prod(bucket) <= WASTE * np.prod(exact)
+
+
+@given(sides, sides, st.sampled_from(Buckets))
+def test_every_padded_size_is_known_beforehand(height: int, width: int, buckets: Buckets) -> None:
+    resized = resized_size_hw((height, width), CARD.test_scale)
+    assert bucket_size_hw(resized, CARD, buckets) in padded_sizes_hw(CARD, buckets)
+
+
+def test_all_padded_sizes() -> None:
+    exact = padded_sizes_hw(CARD, Buckets.EXACT)
+    assert exact[0] == (32, 1344) and exact[-1] == (1344, 800)
+    assert len(exact) == 2 * (25 + 18 - 1) - 1  # by longer or shorter side, lying or standing, one of them square
+    assert set(bucket_sizes_hw(CARD, Buckets.RATIOS)) < set(padded_sizes_hw(CARD, Buckets.RATIOS))
 
 
 def test_prepared_images_are_the_same_but_for_the_padding() -> None:

@@ -10,14 +10,18 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from resnest_core import tensors
+from resnest_core.buckets import Buckets
 from resnest_core.card import METADATA_KEY
 from resnest_core.images import MAX_PIXELS
 from resnest_core.runtimes.fake import FAKE_CARD, FakeRuntime
+from resnest_export.triton.models import Platform, Serving
+from resnest_export.triton.models import preprocess as preprocess_config
 from tests.triton.test_ensemble import photograph
 
 UTILITIES = "triton_python_backend_utils"
@@ -132,6 +136,23 @@ def test_in_one_batch_of_images_each_fails_or_is_answered_by_itself(preprocess: 
         Error.INVALID_ARG,  # type: ignore[attr-defined]
     )
     assert [one.error.code for one in (wrong, cancelled, empty)] == ["INVALID_ARG", "CANCELLED", "INVALID_ARG"]
+
+
+@pytest.mark.parametrize(("platform", "shape"), [(Platform.CPU, (32, 544)), (Platform.TENSORRT, (320, 544))])
+def test_where_an_engine_runs_buckets_only_a_panorama_goes_into_one(
+    models: tuple[Any, Any], platform: Platform, shape: tuple[int, int]
+) -> None:
+    serving = Serving(platform=platform, buckets=Buckets.RATIOS)
+    parameters = {
+        name: {"string_value": value.string_value}
+        for name, value in preprocess_config(FAKE_CARD, serving).parameters.items()
+    }
+    model = models[0]()
+    model.initialize({"model_config": json.dumps({"parameters": parameters})})
+    panorama = cv2.imencode(".png", np.zeros((100, 2000, 3), np.uint8))[1].tobytes()
+    (answer,) = model.execute([image(panorama)])
+    assert answer.tensor(tensors.IMAGES).shape == (1, *shape, 3)
+    assert answer.tensor(tensors.IMAGE_SIZES).tolist() == [[27, 533]]
 
 
 def test_a_fault_of_ours_tells_the_log_and_not_the_client(preprocess: Any, monkeypatch: pytest.MonkeyPatch) -> None:

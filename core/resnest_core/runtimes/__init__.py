@@ -7,11 +7,14 @@ from resnest_core.runtimes.base import Runtime
 from resnest_core.runtimes.fake import FakeRuntime
 from resnest_core.runtimes.onnxruntime_runtime import OnnxRuntime
 from resnest_core.runtimes.openvino_runtime import OpenVinoRuntime
+from resnest_core.runtimes.tensorrt_runtime import TensorRtRuntime
 
 RUNTIMES: dict[str, type[Runtime]] = {
     OnnxRuntime.name: OnnxRuntime,
     OpenVinoRuntime.name: OpenVinoRuntime,
+    TensorRtRuntime.name: TensorRtRuntime,
 }
+CPU_RUNTIMES = {name: kind for name, kind in RUNTIMES.items() if kind is not TensorRtRuntime}
 
 
 class Pick(NamedTuple):
@@ -22,7 +25,10 @@ class Pick(NamedTuple):
 
 
 def fastest_runtime(device: str) -> Pick:
-    """Return the runtime that is the fastest of those installed, by docs/performance.md, at the same answers."""
+    """Return the runtime that is the fastest of those installed, by docs/performance.md, at the same answers.
+
+    TensorRT is never picked unasked: it has not been run yet.
+    """
     if device != "cpu":
         return Pick(OnnxRuntime.name, f"it is the one that runs on {device}")
     if find_spec("openvino") and find_spec("onnx"):
@@ -30,4 +36,14 @@ def fastest_runtime(device: str) -> Pick:
     return Pick(OnnxRuntime.name, "OpenVINO, which takes less time on CPUs, isn't installed: the extra openvino has it")
 
 
-__all__ = ["RUNTIMES", "FakeRuntime", "OnnxRuntime", "OpenVinoRuntime", "Pick", "Runtime", "fastest_runtime"]
+__all__ = [
+    "CPU_RUNTIMES",
+    "RUNTIMES",
+    "FakeRuntime",
+    "OnnxRuntime",
+    "OpenVinoRuntime",
+    "Pick",
+    "Runtime",
+    "TensorRtRuntime",
+    "fastest_runtime",
+]

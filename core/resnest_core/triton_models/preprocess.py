@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest_core import tensors
-from resnest_core.buckets import Buckets
+from resnest_core.buckets import WASTE, Buckets
 from resnest_core.detector import checked_threshold
 from resnest_core.ensemble import IMAGE, SCORE_THRESHOLD, WANT_MASKS
 from resnest_core.errors import ParameterError
@@ -36,6 +36,7 @@ class TritonPythonModel:
         parameters = read_parameters(args)
         self.card = read_card(parameters)
         self.buckets = Buckets(parameters["buckets"])
+        self.waste = float(parameters.get("waste", WASTE))
         self.max_pixels = int(parameters["max_pixels"])
         work_in_callers_thread()
 
@@ -61,7 +62,7 @@ class TritonPythonModel:
         asked = None if score_threshold is None else float(score_threshold.item())
         threshold = checked_threshold(asked, self.card)
         pixels = decode_image(image.item(), max_pixels=self.max_pixels)
-        outputs = stack([prepare(pixels, self.card, self.buckets)])
+        outputs = stack([prepare(pixels, self.card, self.buckets, self.waste)])
         outputs[tensors.SCORE_THRESHOLDS] = np.array([[threshold]], np.float32)
         if self.card.has_masks:
             outputs[tensors.WANT_MASKS] = np.array([[True if want_masks is None else want_masks.item()]], np.bool_)

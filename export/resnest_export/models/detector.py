@@ -11,7 +11,7 @@ from resnest_export.models.fpn import FPN
 from resnest_export.models.resnest import ResNeSt
 from resnest_export.models.roi_heads import CascadeRoIHead, RoIHead
 from resnest_export.models.rpn import RPN
-from resnest_export.ops import batched_nms
+from resnest_export.ops import batched_nms, top
 
 IOU_THRESHOLD = 0.5
 
@@ -61,7 +61,7 @@ class TwoStageDetector(nn.Module):
         rows = occupied_rows(objectness > -torch.inf)
         rois = as_rois(proposals, rows)
         class_scores, class_boxes = self.roi_head.boxes(pyramid, rois, image_sizes[rois[:, 0].long()])
-        boxes, scores, labels = self._best(
+        boxes, scores, labels = self.best(
             spread(class_scores, rows, objectness.shape), spread(class_boxes, rows, objectness.shape), score_thresholds
         )
         if not self.has_masks:
@@ -71,18 +71,33 @@ class TwoStageDetector(nn.Module):
         masks = self.roi_head.masks(pyramid, as_rois(boxes, rows), labels.flatten()[rows])
         return Found(boxes, scores, labels, spread(masks, rows, scores.shape))
 
-    def _best(self, scores: Tensor, boxes: Tensor, score_thresholds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return boxes (B, K, 4), scores and labels (B, K) from scores (B, P, C) and boxes (B, P, C or 1, 4)."""
+    def best(
+        self, scores: Tensor, boxes: Tensor, score_thresholds: Tensor, most: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Choose the detections among the classes of the proposals.
+
+        Args:
+            scores: (B, P, C).
+            boxes: (B, P, C or 1, 4).
+            score_thresholds: (B, 1), candidates at or below it are dropped.
+            most: how many candidates of an image, the best ones, are looked at; None: all.
+
+        Returns:
+            boxes (B, K, 4), scores (B, K), −inf where there is no detection, and labels (B, K).
+        """
         classes = scores.shape[2]
         scores = scores.masked_fill(scores <= score_thresholds[..., None], -torch.inf).flatten(1)  # (B, P·C)
         boxes = boxes.expand(-1, -1, classes, -1).flatten(1, 2)  # (B, P·C, 4)
-        groups = (torch.arange(scores.shape[1], device=scores.device) % classes).int().expand_as(scores)
+        labels = (torch.arange(scores.shape[1], device=scores.device) % classes).expand_as(scores)
+        if most is not None:
+            scores, index = top(scores, min(most, scores.shape[1]))
+            boxes, labels = boxes.gather(1, index[..., None].expand(-1, -1, 4)), index % classes
         keep, _ = batched_nms(
-            boxes, scores, groups, iou_threshold=IOU_THRESHOLD, max_output=self.max_detections
+            boxes, scores, labels.int(), iou_threshold=IOU_THRESHOLD, max_output=self.max_detections
         )  # (B, K)
         index = keep.long().clamp(min=0)
         kept_boxes = boxes.gather(1, index[..., None].expand(-1, -1, 4))
-        return kept_boxes, scores.gather(1, index).masked_fill(keep < 0, -torch.inf), index % classes
+        return kept_boxes, scores.gather(1, index).masked_fill(keep < 0, -torch.inf), labels.gather(1, index)
 
 
 def occupied_rows(occupied: Tensor) -> Tensor:

@@ -26,12 +26,18 @@ class SplitAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         x = F.relu(self.bn0(self.conv(x)))
-        splits = torch.unflatten(x, 1, (self.radix, -1))  # (B, radix, C, H, W)
+        return self.weighted_sum(x, self.weights(x))
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Return the weights (B, radix, C, 1, 1) of the splits x (B, radix·C, H, W)."""
         # The mean of the sum is the sum of the means: no pass over the full maps for the sum.
         pooled = torch.unflatten(x.mean((2, 3), keepdim=True), 1, (self.radix, -1)).sum(1)  # (B, C, 1, 1)
         logits = self.fc2(F.relu(self.bn1(self.fc1(pooled))))  # (B, radix·C, 1, 1)
-        weights = torch.unflatten(logits, 1, (self.radix, -1)).softmax(1)  # (B, radix, C, 1, 1)
-        return (splits * weights).sum(1)
+        return torch.unflatten(logits, 1, (self.radix, -1)).softmax(1)
+
+    def weighted_sum(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Return the splits x (B, radix·C, H, W), weighted and summed: (B, C, H, W)."""
+        return (torch.unflatten(x, 1, (self.radix, -1)) * weights).sum(1)
 
 
 class Bottleneck(nn.Module):

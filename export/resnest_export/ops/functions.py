@@ -14,8 +14,8 @@ from onnxscript import FLOAT, INT32, INT64, script
 from onnxscript import opset18 as op
 from onnxscript.values import Opset
 
-DOMAIN = "resnest"
-VERSION = 1
+from resnest_export.domain import DOMAIN, VERSION
+
 resnest = Opset(DOMAIN, VERSION)
 
 

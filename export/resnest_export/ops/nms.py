@@ -15,7 +15,7 @@ def batched_nms(
 
     Args:
         boxes_xyxy: float (B, M, 4).
-        scores: float (B, M); −inf is no box.
+        scores: float (B, M); −inf is no box, see `is_box`.
         groups: int32 (B, M), such as classes; boxes of different groups don't suppress each other. They are moved
             apart first, see `apart`.
         iou_threshold: a box is suppressed by an intersection over union above it, not at it.
@@ -36,6 +36,7 @@ def batched_nms(
             version=1,
         )
         return indices, num
+    scores = scores.masked_fill(~is_box(boxes_xyxy, scores), -torch.inf)
     indices = torch.full((len(scores), max_output), -1, dtype=torch.int32)
     num = torch.zeros(len(scores), 1, dtype=torch.int32)
     for image, (moved, its_scores) in enumerate(zip(apart(boxes_xyxy, scores, groups), scores, strict=True)):
@@ -43,6 +44,14 @@ def batched_nms(
         indices[image, : len(keep)] = torch.from_numpy(keep).int()
         num[image] = len(keep)
     return indices, num
+
+
+def is_box(boxes_xyxy: Tensor, scores: Tensor) -> Tensor:
+    """Whether each of boxes (B, M, 4) is one, (B, M): its score is a number above −inf, its corners finite.
+
+    A number that a network let overflow must cost its own box only, not all others of the image.
+    """
+    return (scores > -torch.inf) & boxes_xyxy.isfinite().all(-1)
 
 
 def apart(boxes_xyxy: Tensor, scores: Tensor, groups: Tensor) -> Tensor:
@@ -61,7 +70,7 @@ def _nms(
 ) -> NDArray[np.int64]:
     """Return the indices that one image keeps: each kept box suppresses the rest in one sweep over arrays."""
     order = np.argsort(-scores, kind="stable")
-    order = order[: np.isfinite(scores).sum()]
+    order = order[: (scores > -np.inf).sum()]
     boxes = boxes[order]
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     alive = np.ones(len(order), bool)
@@ -86,6 +95,7 @@ def batched_nms_reference(
     """The same as `batched_nms`, one box at a time: for reading, and to compare the fast ones with."""
     indices = torch.full((len(scores), max_output), -1, dtype=torch.int32)
     num = torch.zeros(len(scores), 1, dtype=torch.int32)
+    scores = scores.masked_fill(~is_box(boxes_xyxy, scores), -torch.inf)
     boxes_xyxy = apart(boxes_xyxy, scores, groups)
     for image in range(len(scores)):
         keep: list[int] = []

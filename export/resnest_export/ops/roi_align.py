@@ -24,15 +24,17 @@ def multi_level_roi_align(
     """Pool each region from the level that suits its size.
 
     Args:
-        features: four maps (B, C, H_l, W_l), finest first.
-        rois: float (R, 5), image index, x1 y1 x2 y2 in pixels of the image.
+        features: four maps (B, C, H_l, W_l), finest first, in float32, float16 or bfloat16.
+        rois: float32 (R, 5), image index, x1 y1 x2 y2 in pixels of the image.
         output_size: S, cells of a side.
         strides: pixels of a cell of each map.
         finest_scale: a region of area (2·finest_scale)² leaves the finest level.
         sampling_ratio: samples of a side of an output cell; 0: as many as cells of the map fit, rounded up.
 
     Returns:
-        (R, C, S, S): the mean of bilinear samples over each cell, cells aligned to pixel centres (`aligned=True`).
+        (R, C, S, S): the mean of bilinear samples over each cell, cells aligned to pixel centres (`aligned=True`);
+        computed in float32, of the features' type. 0 for a region with a coordinate that isn't finite, and for one of
+        an image that isn't there.
     """
     if torch.compiler.is_exporting():
         return torch.onnx.ops.symbolic(
@@ -49,17 +51,19 @@ def multi_level_roi_align(
             version=1,
         )
     levels = roi_levels(rois, finest_scale, len(features))
-    pooled = features[0].new_zeros(len(rois), features[0].shape[1], output_size, output_size)
+    finite = rois.isfinite().all(1)
+    dtype, features = features[0].dtype, [feature.float() for feature in features]
+    pooled = rois.new_zeros(len(rois), features[0].shape[1], output_size, output_size)
     for level, (feature, stride) in enumerate(zip(features, strides, strict=True)):
         for image in range(len(feature)):
-            rows = ((levels == level) & (rois[:, 0] == image)).nonzero().squeeze(1)
+            rows = (finite & (levels == level) & (rois[:, 0] == image)).nonzero().squeeze(1)
             boxes = rois[rows, 1:] / stride - 0.5
             counts = sample_counts(boxes, output_size, sampling_ratio)
             # Regions that need the same number of samples share one call.
             for count in torch.unique(counts, dim=0):
                 same = (counts == count).all(1)
                 pooled[rows[same]] = _sample(feature[image], boxes[same], output_size, *count.tolist())
-    return pooled
+    return pooled.to(dtype)
 
 
 def roi_levels(rois: Tensor, finest_scale: float, count: int) -> Tensor:
@@ -112,6 +116,8 @@ def multi_level_roi_align_reference(
     """The same as `multi_level_roi_align`, one sample at a time: for reading, and to compare the fast ones with."""
     pooled = torch.zeros(len(rois), features[0].shape[1], output_size, output_size)
     for r, (image, *box) in enumerate(rois.tolist()):
+        if image not in range(len(features[0])) or not all(map(math.isfinite, box)):
+            continue
         width, height = box[2] - box[0], box[3] - box[1]
         scale = math.sqrt(max(width, 0.0) * max(height, 0.0))
         level = min(max(math.floor(math.log2(scale / finest_scale + 1e-6)), 0), len(features) - 1)

@@ -74,10 +74,41 @@ class ModelDynamicBatching:
 
 @dataclass(frozen=True)
 class ModelInstanceGroup:
-    """How many of a model run side by side, and where."""
+    """How many of a model run side by side, and where; `profile` names a TensorRT engine's by their numbers."""
 
     kind: Kind
     count: int
+    profile: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class GraphShape:
+    """An input's shape without the batch."""
+
+    dim: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """A shape of all inputs that a CUDA graph is captured for."""
+
+    batch_size: int
+    input: Mapping[str, GraphShape]
+
+
+@dataclass(frozen=True)
+class Cuda:
+    """How TensorRT uses CUDA."""
+
+    graphs: bool
+    graph_spec: tuple[GraphSpec, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelOptimizationPolicy:
+    """What makes a model faster."""
+
+    cuda: Cuda
 
 
 @dataclass(frozen=True)
@@ -157,6 +188,7 @@ class ModelConfig:
     default_model_filename: str | None = None
     version_policy: ModelVersionPolicy = field(default_factory=ModelVersionPolicy)
     instance_group: tuple[ModelInstanceGroup, ...] = ()
+    optimization: ModelOptimizationPolicy | None = None
     dynamic_batching: ModelDynamicBatching | None = None
     ensemble_scheduling: ModelEnsembling | None = None
     model_warmup: tuple[ModelWarmup, ...] = ()

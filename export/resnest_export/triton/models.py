@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 
 from resnest_core import tensors
-from resnest_core.buckets import Buckets, bucket_size_hw
+from resnest_core.buckets import WASTE, Buckets, bucket_size_hw, bucket_sizes_hw
 from resnest_core.card import METADATA_KEY, ModelCard
 from resnest_core.ensemble import IMAGE, SCORE_THRESHOLD
 from resnest_core.images import MAX_PIXELS
 from resnest_core.preprocess import resized_size_hw
 from resnest_core.repository import NETWORK_SUFFIX
 from resnest_export.triton.config import (
+    Cuda,
     DataType,
+    GraphShape,
+    GraphSpec,
     Kind,
     ModelConfig,
     ModelDynamicBatching,
     ModelEnsembling,
     ModelInput,
     ModelInstanceGroup,
+    ModelOptimizationPolicy,
     ModelOutput,
     ModelParameter,
     ModelQueuePolicy,
@@ -73,10 +78,18 @@ class Serving:
     preprocess_instances: int = 2
     network_instances: int = 1
 
+    @property
+    def waste(self) -> float:
+        """See `resnest_core.buckets.WASTE`: a TensorRT engine of buckets runs no other shapes, so nothing is waste."""
+        return math.inf if self.platform is Platform.TENSORRT else WASTE
 
-def configs(card: ModelCard, serving: Serving) -> tuple[ModelConfig, ...]:
-    """Return the configurations of the ensemble, the preprocessing and the network."""
-    return ensemble(card), preprocess(card, serving), network(card, serving)
+
+def configs(card: ModelCard, serving: Serving, profiles: int = 1) -> tuple[ModelConfig, ...]:
+    """Return the configurations of the ensemble, the preprocessing and the network.
+
+    `profiles` is how many a TensorRT engine has.
+    """
+    return ensemble(card), preprocess(card, serving), network(card, serving, profiles)
 
 
 def ensemble(card: ModelCard) -> ModelConfig:
@@ -104,6 +117,7 @@ def ensemble(card: ModelCard) -> ModelConfig:
 
 def preprocess(card: ModelCard, serving: Serving) -> ModelConfig:
     """Return the model that decodes, resizes and pads."""
+    own = {} if serving.waste == WASTE else {"waste": str(serving.waste)}
     return ModelConfig(
         name=card.name + PREPROCESS_SUFFIX,
         backend="python",
@@ -113,12 +127,12 @@ def preprocess(card: ModelCard, serving: Serving) -> ModelConfig:
         instance_group=(ModelInstanceGroup(Kind.KIND_CPU, serving.preprocess_instances),),
         # Decoding gains nothing from waiting for company.
         dynamic_batching=_batching(serving, queue_delay_microseconds=0),
-        parameters=_parameters(card, buckets=serving.buckets.value, max_pixels=str(MAX_PIXELS)),
+        parameters=_parameters(card, buckets=serving.buckets.value, max_pixels=str(MAX_PIXELS), **own),
     )
 
 
-def network(card: ModelCard, serving: Serving) -> ModelConfig:
-    """Return the network itself, on the platform that is asked for."""
+def network(card: ModelCard, serving: Serving, profiles: int = 1) -> ModelConfig:
+    """Return the network itself, on the platform that is asked for; `profiles` is how many a TensorRT engine has."""
     name, on_cpu = card.name + NETWORK_SUFFIX, serving.platform is Platform.CPU
     backend, platform, filename, kind = {
         Platform.CPU: ("python", None, None, Kind.KIND_CPU),
@@ -126,6 +140,9 @@ def network(card: ModelCard, serving: Serving) -> ModelConfig:
         Platform.TENSORRT: ("tensorrt", "tensorrt_plan", "model.plan", Kind.KIND_GPU),
     }[serving.platform]
     own = {"runtime": serving.runtime.value, "threads": str(serving.threads)} if on_cpu else {}
+    on_tensorrt = serving.platform is Platform.TENSORRT
+    # Where none are named, Triton would use the first profile only.
+    names = tuple(map(str, range(profiles))) if on_tensorrt else ()
     return ModelConfig(
         name=name,
         backend=backend,
@@ -134,9 +151,10 @@ def network(card: ModelCard, serving: Serving) -> ModelConfig:
         max_batch_size=serving.max_batch,
         input=_network_inputs(card),
         output=_network_outputs(card),
-        instance_group=(ModelInstanceGroup(kind, serving.network_instances),),
+        instance_group=(ModelInstanceGroup(kind, serving.network_instances, names),),
+        optimization=ModelOptimizationPolicy(_cuda_graphs(card, serving)) if on_tensorrt else None,
         dynamic_batching=_batching(serving, queue_delay_microseconds=serving.queue_delay_microseconds),
-        model_warmup=(_warmup(card, serving.buckets),),
+        model_warmup=(_warmup(card, serving),),
         parameters=_parameters(card, **own),
     )
 
@@ -146,8 +164,23 @@ def warmup_size_hw(card: ModelCard) -> tuple[int, int]:
     return resized_size_hw(COMMON_RATIO_HW, card.test_scale)
 
 
-def _warmup(card: ModelCard, buckets: Buckets) -> ModelWarmup:
-    padded_hw = bucket_size_hw(warmup_size_hw(card), card, buckets)
+def _cuda_graphs(card: ModelCard, serving: Serving) -> Cuda:
+    """Return that a graph is captured for every bucket and the commonest batches; without buckets Triton chooses."""
+    fixed = {one.name: one.dims for one in _network_inputs(card)}
+    specs = [
+        GraphSpec(batch, {name: GraphShape(dims) for name, dims in (fixed | {tensors.IMAGES: (*size_hw, 3)}).items()})
+        for size_hw in bucket_sizes_hw(card, serving.buckets)
+        for batch in sorted({1, *_preferred_batches(serving)})
+    ]
+    return Cuda(graphs=True, graph_spec=tuple(specs))
+
+
+def _preferred_batches(serving: Serving) -> tuple[int, ...]:
+    return tuple(size for size in (serving.max_batch // 2, serving.max_batch) if size)
+
+
+def _warmup(card: ModelCard, serving: Serving) -> ModelWarmup:
+    padded_hw = bucket_size_hw(warmup_size_hw(card), card, serving.buckets, serving.waste)
     inputs = {}
     for one in _network_inputs(card):
         if one.name == tensors.IMAGES:
@@ -159,7 +192,7 @@ def _warmup(card: ModelCard, buckets: Buckets) -> ModelWarmup:
 
 def _batching(serving: Serving, queue_delay_microseconds: int) -> ModelDynamicBatching:
     return ModelDynamicBatching(
-        preferred_batch_size=tuple(size for size in (serving.max_batch // 2, serving.max_batch) if size),
+        preferred_batch_size=_preferred_batches(serving),
         max_queue_delay_microseconds=queue_delay_microseconds,
         default_queue_policy=ModelQueuePolicy(
             timeout_action=TimeoutAction.REJECT,
@@ -197,12 +230,6 @@ def _network_inputs(card: ModelCard) -> tuple[ModelInput, ...]:
 
 
 def _network_outputs(card: ModelCard) -> tuple[ModelOutput, ...]:
-    rows, side = card.max_detections, card.mask_size or 0
-    outputs = {
-        tensors.NUM_DETECTIONS: (DataType.TYPE_INT64, (1,)),
-        tensors.BOXES: (DataType.TYPE_FP32, (rows, 4)),
-        tensors.SCORES: (DataType.TYPE_FP32, (rows,)),
-        tensors.LABELS: (DataType.TYPE_INT64, (rows,)),
-        tensors.MASKS: (DataType.TYPE_FP16, (rows, side, side)),
-    }
-    return tuple(ModelOutput(name, *outputs[name]) for name in tensors.output_names(card.has_masks))
+    shapes = tensors.output_shapes(card.max_detections, card.mask_size)
+    types = {name: DataType(np.dtype(type_).name) for name, type_ in tensors.OUTPUT_TYPES.items()}
+    return tuple(ModelOutput(name, types[name], shapes[name]) for name in tensors.output_names(card.has_masks))

@@ -13,6 +13,7 @@ from resnest_core import tensors
 from resnest_core.card import ModelCard
 from resnest_core.errors import ModelNotFoundError, ParameterError
 from resnest_core.repository import NETWORK_SUFFIX, installed_models, network_path, read_card
+from resnest_export.triton.engine import checked_profiles
 from resnest_export.triton.models import PREPROCESS_SUFFIX, Platform, Serving, configs, warmup_size_hw
 from resnest_export.triton.text import to_text
 
@@ -29,8 +30,9 @@ def write_repository(repository: Path, serving: Serving, names: tuple[str, ...] 
 
     Raises:
         ModelNotFoundError: a name isn't there.
-        InvalidModelError: a network is damaged.
-        ParameterError: a file can't be written.
+        InvalidModelError: a network is damaged, or on the platform `tensorrt` there is no engine.
+        EngineMismatchError: the engine was built from another network.
+        ParameterError: a file can't be written, or the engine doesn't run what Triton would send it.
     """
     installed = installed_models(repository)
     for name in names:
@@ -48,11 +50,15 @@ def write_model(repository: Path, card: ModelCard, serving: Serving) -> None:
     """Write the ensemble, the preprocessing and the network's configuration of one model.
 
     Raises:
-        ParameterError: a file can't be written.
+        InvalidModelError, EngineMismatchError: on the platform `tensorrt` there is no engine of this network.
+        ParameterError: a file can't be written, or the engine doesn't run what Triton would send it.
     """
+    profiles = 1
+    if serving.platform is Platform.TENSORRT:
+        profiles = len(checked_profiles(network_path(repository, card.name), card, serving))
     network_py = repository / (card.name + NETWORK_SUFFIX) / "1" / "model.py"
     try:
-        for path, content in files(card, serving):
+        for path, content in files(card, serving, profiles):
             (repository / path).parent.mkdir(parents=True, exist_ok=True)
             (repository / path).write_bytes(content)
         if serving.platform is not Platform.CPU:
@@ -61,9 +67,12 @@ def write_model(repository: Path, card: ModelCard, serving: Serving) -> None:
         raise ParameterError(f"{repository} can't be written ({error.strerror}): name another repository.") from error
 
 
-def files(card: ModelCard, serving: Serving) -> Iterator[tuple[Path, bytes]]:
-    """Yield the path, within the repository, and the content of each generated file of a model."""
-    for config in configs(card, serving):
+def files(card: ModelCard, serving: Serving, profiles: int = 1) -> Iterator[tuple[Path, bytes]]:
+    """Yield the path, within the repository, and the content of each generated file of a model.
+
+    `profiles` is how many a TensorRT engine has.
+    """
+    for config in configs(card, serving, profiles):
         yield Path(config.name) / "config.pbtxt", to_text(config).encode()
     # Triton wants a version's folder of an ensemble too, and git keeps no empty one.
     yield Path(card.name) / "1" / "README", b"Made by `resnest repository`: an ensemble has no file of its own.\n"

@@ -1,0 +1,91 @@
+"""The GPU kernel of `BatchedNMS`; `resnest_export.ops.nms` holds the readable reference."""
+
+# ruff: noqa: N803 - what is fixed when the kernel is compiled has capital letters, as in Triton's own kernels
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def batched_nms(
+    boxes,
+    scores,
+    groups,
+    candidates,
+    indices,
+    num,
+    IOU_THRESHOLD: tl.constexpr,
+    MAX_OUTPUT: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Keep the best boxes of one image: all of them stay in registers, and each kept one suppresses the rest at once.
+
+    Args:
+        boxes: float32 (B, M, 4), x1 y1 x2 y2.
+        scores: float32 (B, M).
+        groups: int32 (B, M); boxes of different groups don't suppress each other.
+        candidates: int32, M.
+        indices: out, int32 (B, K), best score first, of equal scores the first; −1 after the last.
+        num: out, int32 (B, 1).
+        BLOCK: a power of two of at least M.
+
+    Grid: (B, 1, 1). A box whose score is −∞ or NaN, or with a coordinate that isn't finite, is no box.
+    """
+    image = tl.program_id(0).to(tl.int64)
+    boxes += image * candidates * 4
+    scores += image * candidates
+    groups += image * candidates
+    indices += image * MAX_OUTPUT
+
+    place = tl.arange(0, BLOCK)
+    present = place < candidates
+    nothing = float("-inf")
+    score = tl.load(scores + place, present, nothing)
+    x1 = tl.load(boxes + place * 4, present, 0.0)
+    y1 = tl.load(boxes + place * 4 + 1, present, 0.0)
+    x2 = tl.load(boxes + place * 4 + 2, present, 0.0)
+    y2 = tl.load(boxes + place * 4 + 3, present, 0.0)
+    known = (score > nothing) & _finite(x1) & _finite(y1) & _finite(x2) & _finite(y2)
+    score = tl.where(known, score, nothing)
+
+    # Groups are moved apart in float32, as the reference's `apart` does: what is no box counts as 0, 0, 0, 0.
+    right = tl.where(known, tl.maximum(tl.maximum(x1, x2), tl.maximum(y1, y2)), 0.0)
+    left = tl.where(known, tl.minimum(tl.minimum(x1, x2), tl.minimum(y1, y2)), 0.0)
+    extent = tl.max(tl.where(present, right, nothing), 0) - tl.min(left, 0) + 1.0
+    shift = tl.load(groups + place, present, 0).to(tl.float32) * extent
+    x1 += shift
+    y1 += shift
+    x2 += shift
+    y2 += shift
+    area = (x2 - x1) * (y2 - y1)
+
+    kept = 0
+    best, pick = tl.max(score, 0, return_indices=True, return_indices_tie_break_left=True)
+    while (best > nothing) & (kept < MAX_OUTPUT):
+        tl.store(indices + kept, pick)
+        kept += 1
+        # One address for all threads: reading it again costs less than finding who holds it.
+        pick_shift = tl.load(groups + pick).to(tl.float32) * extent
+        pick_x1 = tl.load(boxes + pick * 4) + pick_shift
+        pick_y1 = tl.load(boxes + pick * 4 + 1) + pick_shift
+        pick_x2 = tl.load(boxes + pick * 4 + 2) + pick_shift
+        pick_y2 = tl.load(boxes + pick * 4 + 3) + pick_shift
+        pick_area = (pick_x2 - pick_x1) * (pick_y2 - pick_y1)
+        overlap_x = tl.maximum(tl.minimum(x2, pick_x2) - tl.maximum(x1, pick_x1), 0.0)
+        overlap_y = tl.maximum(tl.minimum(y2, pick_y2) - tl.maximum(y1, pick_y1), 0.0)
+        intersection = overlap_x * overlap_y
+        # Rounded as in IEEE 754 and in this order: so every decision at the threshold is the reference's.
+        # Two empty boxes give NaN, which isn't above.
+        overlaps = tl.div_rn(intersection, area + pick_area - intersection) > IOU_THRESHOLD
+        score = tl.where(overlaps | (place == pick), nothing, score)
+        best, pick = tl.max(score, 0, return_indices=True, return_indices_tie_break_left=True)
+
+    rest = tl.arange(0, triton.next_power_of_2(MAX_OUTPUT))
+    tl.store(indices + rest, -1, (rest >= kept) & (rest < MAX_OUTPUT))
+    tl.store(num + image, kept)
+
+
+@triton.jit
+def _finite(x):
+    return tl.abs(x) <= 3.4028234663852886e38

@@ -1,0 +1,173 @@
+"""An engine beside the model that it is of, with its manifest; built in a process of its own, which may crash alone."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
+from multiprocessing import get_context
+from pathlib import Path
+
+import onnx
+from rich.console import Console
+
+from resnest_core.card import ModelCard
+from resnest_core.engine_manifest import (
+    COMPUTE_CAPABILITIES,
+    HARDWARE_COMPATIBILITY,
+    PLAN,
+    VERSION_COMPATIBLE,
+    EngineManifest,
+    Flavour,
+    manifest_path,
+)
+from resnest_core.errors import MissingExtraError, ParameterError, RuntimeUnavailableError
+from resnest_core.hashing import sha256
+from resnest_core.runtimes.cuda import Cuda, Gpu
+from resnest_export.kernels.compiling import kernels_sha256
+from resnest_export.tensorrt.builder import MODULES, EngineBuilder, EngineOptions
+from resnest_export.tensorrt.progress import Progress
+from resnest_export.tensorrt.rtx_library import findable_by_children
+
+MINIMUM = {"fp8": (8, 9)}
+OURS = (8, 0)  # what the kernels are compiled for
+CUDA_MAJORS = (13, 12)  # that TensorRT's packages are made for
+
+
+@dataclass(frozen=True)
+class Built:
+    """What the builder's process has to tell: the library's version, and a line for each layer of the engine."""
+
+    version: str
+    layers: tuple[str, ...]
+
+
+def build_engine(graph: onnx.ModelProto, onnx_path: Path, card: ModelCard, options: EngineOptions) -> Built:
+    """Build an engine of `graph`, and write it and its manifest beside `onnx_path`.
+
+    Args:
+        graph: a fixed-size graph.
+        onnx_path: the model's ordinary file, which a runtime falls back to.
+        card: of the model.
+        options: how to build.
+
+    Raises:
+        MissingExtraError: TensorRT, or Triton's language, isn't installed.
+        RuntimeUnavailableError: there is no GPU to build for, or the builder failed or crashed.
+        ParameterError: the GPU doesn't compute this precision; an option doesn't fit the library; no file can be
+            written.
+        InvalidModelError: TensorRT can't read the graph.
+    """
+    gpu = check_target(card.precision, options.flavour, options.compute_capabilities)
+    plan = onnx_path.with_name(PLAN)
+    part, source = plan.with_name(f"{PLAN}.part"), plan.with_name("graph.onnx.part")
+    try:
+        onnx.save(graph, source)
+        built = _in_own_process(source, part, options)
+        manifest = _manifest(built.version, gpu, onnx_path, part, card, options)
+        # In this order an interruption leaves no engine with a manifest that isn't its own.
+        manifest_path(plan).unlink(missing_ok=True)
+        part.replace(plan)
+        manifest.write(manifest_path(plan))
+    except OSError as error:
+        raise ParameterError(f"{plan} can't be written ({error.strerror}): name another repository.") from error
+    finally:
+        part.unlink(missing_ok=True)
+        source.unlink(missing_ok=True)
+    return built
+
+
+def check_target(precision: str, flavour: Flavour, compute_capabilities: Sequence[str]) -> Gpu | None:
+    """Check that there is something to build with and for; return the GPU of this machine, if it is built for.
+
+    Raises:
+        MissingExtraError, RuntimeUnavailableError, ParameterError: see `build_engine`.
+    """
+    module, extra = MODULES[flavour]
+    for package, name in ((module, flavour.library), ("triton", "triton")):
+        if find_spec(package) is None:
+            raise MissingExtraError(name, extra)
+    gpu = None if compute_capabilities else Cuda.load().gpu()
+    for capability in compute_capabilities or ((gpu.compute_capability,) if gpu else ()):
+        check_precision(precision, capability)
+    return gpu
+
+
+def check_precision(precision: str, compute_capability: str) -> None:
+    """Raise ParameterError if GPUs of a compute capability, such as "8.9", don't run our engines of this precision."""
+    here = tuple(map(int, compute_capability.split(".")))
+    if here < OURS:
+        raise ParameterError(
+            f"Compute capability {compute_capability} is too old: engines need 8.0 or later, so use onnxruntime there."
+        )
+    if here < MINIMUM.get(precision, OURS):
+        least = ".".join(map(str, MINIMUM[precision]))
+        raise ParameterError(
+            f"GPUs of compute capability {compute_capability} have no {precision}, only from {least} on: "
+            "use --precision int8 or fp16."
+        )
+
+
+def _in_own_process(source: Path, destination: Path, options: EngineOptions) -> Built:
+    """Build in a process that finds TensorRT-RTX's library, and may crash without taking this one along."""
+    is_rtx = options.flavour is Flavour.RTX
+    with (
+        findable_by_children() if is_rtx else nullcontext(),
+        ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool,
+    ):
+        try:
+            return pool.submit(_build, source, destination, options).result()
+        except BrokenProcessPool as error:
+            raise RuntimeUnavailableError(
+                f"{options.flavour.library} crashed while it built the engine: free memory, or try another version."
+            ) from error
+
+
+def _build(source: Path, destination: Path, options: EngineOptions) -> Built:
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    builder = EngineBuilder(options.flavour)
+    with Progress(Console(stderr=True)) as progress:
+        destination.write_bytes(builder.build(source.read_bytes(), options, progress))
+    return Built(builder.version, tuple(builder.layers))
+
+
+def _manifest(
+    version: str, gpu: Gpu | None, onnx_path: Path, plan: Path, card: ModelCard, options: EngineOptions
+) -> EngineManifest:
+    return EngineManifest(
+        model=card.name.removesuffix(f"_{card.precision}"),
+        tensorrt_flavour=options.flavour,
+        tensorrt_version=version,
+        cuda_version=_cuda_version(options.flavour, gpu),
+        gpu_name=gpu.name if gpu else None,
+        compute_capability=gpu.compute_capability if gpu else options.compute_capabilities[0],
+        precision=card.precision,
+        profiles=options.profiles,
+        onnx_sha256=sha256(onnx_path),
+        kernels_sha256=kernels_sha256(),
+        engine_sha256=sha256(plan),
+        build_options={
+            VERSION_COMPATIBLE: options.version_compatible,
+            HARDWARE_COMPATIBILITY: options.hardware_compatibility.value,
+            COMPUTE_CAPABILITIES: list(options.compute_capabilities),
+            "optimization_level": options.optimization_level,
+        },
+        project_version=card.project_version,
+    )
+
+
+def _cuda_version(flavour: Flavour, gpu: Gpu | None) -> str:
+    """Return the CUDA version that the library was made for, as its package's name tells; else that of the driver."""
+    for major in CUDA_MAJORS:
+        try:
+            distribution(f"{flavour.value}-cu{major}")
+        except PackageNotFoundError:
+            continue
+        return f"{major}.0"
+    return gpu.cuda_version if gpu else f"{CUDA_MAJORS[0]}.0"

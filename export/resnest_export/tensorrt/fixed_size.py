@@ -1,0 +1,59 @@
+"""A detector whose sizes don't depend on the data, as TensorRT wants its networks: every list is padded and counted."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from resnest_export.models.detector import Found, TwoStageDetector
+
+MAX_CANDIDATES = 3840
+"""The most that TensorRT's TopK gives. Classes of proposals beyond the best so many aren't looked at."""
+
+
+class FixedSizeDetector(nn.Module):
+    """Stands in for the detector that it is made of, and answers the same, but for MAX_CANDIDATES.
+
+    The box heads look at all P rows of proposals and the mask head at all K rows of detections, also at those that hold
+    nothing: for B images B·P and B·K regions, whatever is in them.
+
+    Attributes:
+        most_candidates: of the images seen so far in PyTorch, the most classes of proposals above the threshold.
+    """
+
+    def __init__(self, detector: TwoStageDetector) -> None:
+        super().__init__()
+        self.detector = detector
+        self.most_candidates = 0
+
+    def forward(self, images: Tensor, image_sizes: Tensor, score_thresholds: Tensor, want_masks: Tensor) -> Found:
+        """See `TwoStageDetector.forward`."""
+        detector = self.detector
+        pyramid = detector.neck(detector.backbone(images))
+        proposals, objectness = detector.rpn_head(pyramid, image_sizes)  # (B, P, 4), (B, P)
+
+        count = proposals.shape[1]
+        sizes = image_sizes[:, None].expand(-1, count, -1).flatten(0, 1)  # (B·P, 2)
+        class_scores, class_boxes = detector.roi_head.boxes(pyramid, all_rois(proposals), sizes)
+        class_scores = torch.unflatten(class_scores, 0, (-1, count)).masked_fill(
+            objectness[..., None] == -torch.inf, 0
+        )  # (B, P, C)
+        class_boxes = torch.unflatten(class_boxes, 0, (-1, count))  # (B, P, C or 1, 4)
+        if not torch.compiler.is_exporting():
+            candidates = (class_scores > score_thresholds[..., None]).sum((1, 2))
+            self.most_candidates = max(self.most_candidates, int(candidates.max()))
+        boxes, scores, labels = detector.best(class_scores, class_boxes, score_thresholds, MAX_CANDIDATES)
+        if not detector.has_masks:
+            return Found(boxes, scores, labels, None)
+
+        masks = detector.roi_head.masks(pyramid, all_rois(boxes), labels.flatten())
+        masks = torch.unflatten(masks, 0, (-1, boxes.shape[1]))  # (B, K, 28, 28)
+        wanted = (scores > -torch.inf) & want_masks  # (B, K)
+        return Found(boxes, scores, labels, masks.masked_fill(~wanted[..., None, None], 0))
+
+
+def all_rois(boxes: Tensor) -> Tensor:
+    """Return boxes (B, N, 4) as regions (B·N, 5): image index, x1 y1 x2 y2."""
+    image = torch.arange(boxes.shape[0], dtype=boxes.dtype, device=boxes.device)
+    image = image[:, None, None].expand(-1, boxes.shape[1], -1)  # (B, N, 1)
+    return torch.cat([image, boxes], dim=2).flatten(0, 1)

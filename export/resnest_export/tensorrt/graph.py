@@ -1,0 +1,105 @@
+"""The network as TensorRT takes it: one ONNX file with fixed sizes, typed, its custom operators left to plugins."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+
+import onnx
+import torch
+from onnx import TensorProto, helper
+
+from resnest_core.card import ModelCard
+from resnest_export.deployed import DeployedDetector
+from resnest_export.domain import DOMAIN, VERSION
+from resnest_export.fold import fold_batch_norm
+from resnest_export.kernels.contracts import ROI_ALIGN
+from resnest_export.models.detector import TwoStageDetector
+from resnest_export.ops.functions import function_bodies
+from resnest_export.tensorrt.fixed_size import FixedSizeDetector
+from resnest_export.tensorrt.half import use_half
+from resnest_export.to_onnx import trace
+
+LOOKUP: dict[str, str | int] = {"plugin_namespace": DOMAIN, "plugin_version": str(VERSION), "aot": 1}
+"""Attributes that TensorRT looks a plugin up by. `aot` asks for one that is a kernel by itself, of
+`resnest_export.tensorrt.plugins_aot`; TensorRT-RTX doesn't read it."""
+HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+
+
+def fixed_size_graph(
+    detector: TwoStageDetector, card: ModelCard, dtype: torch.dtype = torch.float32
+) -> onnx.ModelProto:
+    """Return `detector` as TensorRT takes it: batch, height and width are free, all other sizes fixed.
+
+    Its tensors are those of `resnest_core.tensors`. The custom operators have no function bodies, as TensorRT would
+    rather inline those, and say which plugins stand for them. In place, batch norms are folded and layers cast.
+
+    Args:
+        detector: in float32, as it was built.
+        card: of the model.
+        dtype: float32, or a type of 16 bits for the parts that `resnest_export.tensorrt.half` names.
+    """
+    fold_batch_norm(detector)
+    if dtype is not torch.float32:
+        use_half(detector, dtype)
+    model = trace(DeployedDetector(FixedSizeDetector(detector)), card)
+    name_plugins(model.graph)
+    return model
+
+
+def name_plugins(graph: onnx.GraphProto) -> None:
+    """Give the custom operators' nodes readable names, and what TensorRT looks plugins up by."""
+    count: Counter[str] = Counter()
+    for node in custom_nodes(graph):
+        node.name = f"{node.op_type}_{count[node.op_type]}"
+        count[node.op_type] += 1
+        node.attribute.extend(helper.make_attribute(name, value) for name, value in LOOKUP.items())
+
+
+def without_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model that `runnable` made, or that was quantized from one, as TensorRT takes it."""
+    model = copy.deepcopy(model)
+    del model.functions[:]
+    name_plugins(model.graph)
+    return model
+
+
+def custom_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Return the nodes of our own operators."""
+    return [node for node in graph.node if node.domain == DOMAIN]
+
+
+def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of a fixed-size graph that any runtime runs, to compare and to calibrate with on a CPU.
+
+    The operators get their function bodies, which compute in one type: 16-bit maps are cast to float32 before them.
+    """
+    model = copy.deepcopy(model)
+    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        if node.domain == DOMAIN:
+            kept = [attribute for attribute in node.attribute if attribute.name not in LOOKUP]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+        of_maps = types.get(node.input[0]) if node.op_type == ROI_ALIGN.name else None
+        nodes.extend(_in_float32(node, of_maps) if of_maps is not None and of_maps in HALF else [node])
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.functions.extend(function_bodies())
+    return model
+
+
+def _in_float32(node: onnx.NodeProto, dtype: int) -> list[onnx.NodeProto]:
+    """Return nodes that do what a RoIAlign of `dtype` does, in float32."""
+    *maps, _ = node.input
+    name = node.name
+    before = [
+        helper.make_node("Cast", [level], [f"{name}_in{i}"], f"{name}_cast{i}", to=TensorProto.FLOAT)
+        for i, level in enumerate(maps)
+    ]
+    after = helper.make_node("Cast", [f"{name}_out"], list(node.output), f"{name}_cast_back", to=dtype)
+    for i in range(len(maps)):
+        node.input[i] = f"{name}_in{i}"
+    node.output[0] = f"{name}_out"
+    return [*before, node, after]

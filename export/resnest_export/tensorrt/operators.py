@@ -1,0 +1,67 @@
+"""The two operators as both of TensorRT's plugin interfaces need them: which attributes, which kernel, which launch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from resnest_core.errors import ParameterError
+from resnest_export.kernels.compiling import CompiledKernel, compile_nms, compile_roi_align
+from resnest_export.kernels.contracts import (
+    NMS,
+    ROI_ALIGN,
+    NmsAttributes,
+    Operator,
+    RoIAlignAttributes,
+    Signature,
+    TensorType,
+)
+from resnest_export.kernels.launching import Launch, nms_launch, roi_align_launch
+
+Shapes = Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class PluginOperator:
+    """An operator with what compiles and launches it; shapes are the inputs', ints or TensorRT's expressions."""
+
+    operator: Operator
+    attributes: type[Any]
+    compile: Callable[[Any, Signature, Shapes], CompiledKernel]
+    launch: Callable[[Any, Shapes], Launch]
+
+
+def signature(operator: Operator, types: Sequence[TensorType]) -> Signature:
+    """Return the combination of `types`, of all inputs and outputs in order, as the kernels' compiler takes it."""
+    count = len(operator.inputs)
+    return Signature(inputs=tuple(types[:count]), outputs=tuple(types[count:]))
+
+
+def output_types(operator: Operator, inputs: Sequence[str]) -> tuple[str, ...]:
+    """Return the element types of the outputs for those of the inputs, named as in NumPy.
+
+    Raises:
+        ParameterError: the operator doesn't take these.
+    """
+    for each in operator.signatures:
+        if [tensor.dtype for tensor in each.inputs] == list(inputs):
+            return tuple(tensor.dtype for tensor in each.outputs)
+    raise ParameterError(f"{operator.name} doesn't take inputs of {', '.join(inputs)}: export the model again.")
+
+
+# Channels and candidates are fixed in our networks, so they are ints even where other sizes are expressions.
+OPERATORS = {
+    ROI_ALIGN.name: PluginOperator(
+        ROI_ALIGN,
+        RoIAlignAttributes,
+        lambda attributes, types, shapes: compile_roi_align(attributes, types, shapes[0][1]),
+        lambda attributes, shapes: roi_align_launch(attributes, shapes, shapes[0][1]),
+    ),
+    NMS.name: PluginOperator(
+        NMS,
+        NmsAttributes,
+        lambda attributes, _, shapes: compile_nms(attributes, shapes[1][1]),
+        lambda _, shapes: nms_launch(shapes),
+    ),
+}

@@ -1,0 +1,128 @@
+"""The two operators as plugins that are kernels ahead of time, for TensorRT from 10.9 on.
+
+TensorRT puts the kernels' PTX into the engine, with formulas for grid and scalars: when its engines run they need
+neither these plugins nor Python. NVIDIA's `tensorrt.plugin` has been run over this, on a stand-in for the library below
+it; TensorRT itself has not been run.
+
+This module needs TensorRT when it is imported: import it where it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from inspect import Parameter, Signature
+from types import GenericAlias
+from typing import Any, get_type_hints
+
+import numpy as np
+import tensorrt as trt
+import tensorrt.plugin as trtp
+from numpy.typing import NDArray
+
+from resnest_export.domain import DOMAIN
+from resnest_export.kernels.contracts import TensorType
+from resnest_export.tensorrt.operators import OPERATORS, PluginOperator, output_types, signature
+
+NAMES = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16", "int32": "INT32"}
+DTYPES = {trt.float32: "float32", trt.float16: "float16", trt.bfloat16: "bfloat16", trt.int32: "int32"}
+TYPES = {name: dtype for dtype, name in DTYPES.items()}
+VECTOR = 8  # channels that HWC8, the layout of 16-bit types, pads to
+
+_registered: set[str] = set()
+
+
+def register() -> None:
+    """Make the plugins known to TensorRT, once in a process."""
+    for name, row in OPERATORS.items():
+        if name in _registered:
+            continue
+        plugin = f"{DOMAIN}::{name}"
+        tensors, attributes = _parameters(row)
+        outputs = Parameter("outputs", Parameter.POSITIONAL_OR_KEYWORD)
+        tactic = Parameter("tactic", Parameter.POSITIONAL_OR_KEYWORD)
+        described = GenericAlias(tuple, (trtp.TensorDesc,) * len(row.operator.outputs))
+        kernel = GenericAlias(tuple, (str, str, trtp.KernelLaunchParams, trtp.SymExprs))
+        several = GenericAlias(list, trtp.AutoTuneCombination)
+        with_outputs = [*tensors, *attributes, outputs]
+        trtp.register(plugin)(_signed(partial(describe, row), [*tensors, *attributes], described))
+        trtp.autotune(plugin)(_signed(partial(combinations, row), with_outputs, several))
+        trtp.aot_impl(plugin)(_signed(partial(implement, row), [*with_outputs, tactic], kernel))
+        _registered.add(name)
+
+
+def describe(row: PluginOperator, *tensors: Any, **values: Any) -> tuple[Any, ...]:
+    """Return the outputs' shapes and types."""
+    shapes = _attributes(row, values).output_shapes([tuple(each.shape_expr) for each in tensors])
+    types = output_types(row.operator, [DTYPES[each.dtype] for each in tensors])
+    return tuple(trtp.from_shape_expr(tuple(shape), TYPES[dtype]) for shape, dtype in zip(shapes, types, strict=True))
+
+
+def combinations(row: PluginOperator, *arguments: Any) -> list[Any]:
+    """Return the layouts that the kernel is there for, for the types that the network has."""
+    tensors = arguments[: len(row.operator.inputs)]
+    found = []
+    for each in row.operator.signatures:
+        kinds = (*each.inputs, *each.outputs)
+        has_types = [kind.dtype for kind in each.inputs] == [DTYPES[tensor.dtype] for tensor in tensors]
+        is_vector = any(kind.channels_last and kind.dtype != "float32" for kind in kinds)
+        if has_types and (not is_vector or tensors[0].shape[1] % VECTOR == 0):
+            types, layouts = (", ".join(names) for names in ((NAMES[k.dtype] for k in kinds), map(_layout, kinds)))
+            found.append(trtp.AutoTuneCombination(types, layouts))
+    return found
+
+
+def implement(row: PluginOperator, *arguments: Any) -> tuple[str, str, Any, Any]:
+    """Return the kernel's name and PTX, how it is launched, and its scalars."""
+    count = len(row.operator.inputs)
+    tensors, values, outputs = arguments[:count], arguments[count:-2], arguments[-2]
+    attributes = _attributes(row, dict(zip(get_type_hints(row.attributes), values, strict=True)))
+    types = signature(row.operator, [_tensor_type(each) for each in (*tensors, *outputs)])
+    shapes = [[_known(dim) for dim in each.shape_expr] for each in tensors]
+    kernel, launch = row.compile(attributes, types, shapes), row.launch(attributes, shapes)
+    x, y, z = launch.grid
+    parameters = trtp.KernelLaunchParams(
+        grid_x=x, grid_y=y, grid_z=z, block_x=kernel.threads, shared_mem=kernel.shared_bytes
+    )
+    scalars = trtp.SymIntExprs.from_tuple(tuple(trtp.SymInt32(each) for each in launch.scalars))
+    return kernel.name, kernel.ptx, parameters, scalars
+
+
+def _parameters(row: PluginOperator) -> tuple[list[Parameter], list[Parameter]]:
+    """Return the tensors and the attributes as TensorRT reads them from a function's signature."""
+    of_type = {int: int, float: float}
+    hints = get_type_hints(row.attributes)
+    tensors = [Parameter(n, Parameter.POSITIONAL_OR_KEYWORD, annotation=trtp.TensorDesc) for n in row.operator.inputs]
+    attributes = [
+        Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, annotation=of_type.get(hint, NDArray[np.int32]))
+        for name, hint in hints.items()
+    ]
+    return tensors, attributes
+
+
+def _signed(function: Callable[..., Any], parameters: Sequence[Parameter], returned: Any) -> Callable[..., Any]:
+    """Give a function the signature that TensorRT is to see."""
+    function.__signature__ = Signature(parameters, return_annotation=returned)  # type: ignore[attr-defined]
+    return function
+
+
+def _attributes(row: PluginOperator, values: dict[str, Any]) -> Any:
+    """Return the operator's attributes; arrays become tuples."""
+    return row.attributes(
+        **{name: tuple(value.tolist()) if isinstance(value, np.ndarray) else value for name, value in values.items()}
+    )
+
+
+def _layout(kind: TensorType) -> str:
+    if not kind.channels_last:
+        return "LINEAR"
+    return "HWC" if kind.dtype == "float32" else "HWC8"
+
+
+def _tensor_type(tensor: Any) -> TensorType:
+    return TensorType(DTYPES[tensor.dtype], channels_last=tensor.format != trt.TensorFormat.LINEAR)
+
+
+def _known(dim: Any) -> Any:
+    """Return a size as an int where TensorRT knows it, as its expression otherwise."""
+    return dim.constant_value() if dim.is_constant else dim

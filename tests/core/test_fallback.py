@@ -1,0 +1,128 @@
+"""What runs a model whose TensorRT engine can't: ONNX Runtime, if that is allowed, and the log says why."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from resnest_core import load_detector
+from resnest_core.errors import EngineMismatchError, InvalidModelError, MissingExtraError, RuntimeUnavailableError
+from resnest_core.runtimes import OnnxRuntime
+from resnest_core.runtimes.cuda import Cuda
+from resnest_core.runtimes.fake import FAKE_CARD
+from tests.core.engines import write_engine
+from tests.core.fake_cuda import FakeCuda
+from tests.core.fake_tensorrt import PLAN, FakeTensorRt
+from tests.core.networks import DEMO, write_network
+
+
+@pytest.fixture
+def onnx(tmp_path: Path) -> Path:
+    return Path(shutil.copy(DEMO, tmp_path))
+
+
+@pytest.fixture(autouse=True)
+def api(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    api = FakeCuda()
+    monkeypatch.setitem(sys.modules, "tensorrt", FakeTensorRt(api))
+    monkeypatch.setattr(Cuda, "load", lambda: Cuda(api))
+    return api
+
+
+def spoilt(onnx: Path, api: FakeCuda, monkeypatch: pytest.MonkeyPatch, trouble: str) -> None:
+    """Make an engine that can't run here."""
+    plan = write_engine(onnx, PLAN, compute_capability="9.0" if trouble == "other GPU" else "8.9")
+    if trouble == "none":
+        plan.unlink()
+    elif trouble == "cut short":
+        plan.write_bytes(PLAN[:3])
+    elif trouble == "no TensorRT":
+        monkeypatch.setitem(sys.modules, "tensorrt", None)
+    elif trouble == "no GPU":
+        api.devices = 0
+
+
+@pytest.mark.parametrize(
+    ("trouble", "error", "reason"),
+    [
+        ("none", InvalidModelError, "There is no "),
+        ("cut short", InvalidModelError, "is damaged or cut short"),
+        ("other GPU", EngineMismatchError, "was built for compute capability 9.0"),
+        ("no TensorRT", MissingExtraError, "TensorRT is not installed"),
+        ("no GPU", RuntimeUnavailableError, "CUDA finds no GPU here"),
+    ],
+)
+def test_onnx_runtime_takes_over_where_it_may(
+    onnx: Path,
+    api: FakeCuda,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    trouble: str,
+    error: type[Exception],
+    reason: str,
+) -> None:
+    spoilt(onnx, api, monkeypatch, trouble)
+    with pytest.raises(error, match=reason):
+        load_detector(onnx, runtime="tensorrt")
+    with (
+        caplog.at_level(logging.WARNING),
+        load_detector(onnx, runtime="tensorrt", fallback=True, threads=1) as detector,
+    ):
+        assert detector.runtime.name == "onnxruntime"
+        assert len(detector.detect(np.zeros((32, 32, 3), np.uint8), score_threshold=0.99)) == 0
+    [record] = caplog.records
+    assert record.message.startswith(f"{onnx} runs in ONNX Runtime on the CPU, without TensorRT: ")
+    assert reason in record.message
+
+
+def test_the_gpu_comes_before_the_cpu(
+    onnx: Path, api: FakeCuda, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spoilt(onnx, api, monkeypatch, "other GPU")
+    asked: list[dict[str, Any]] = []
+    load = OnnxRuntime.load
+
+    def recording(path: Path, **options: Any) -> OnnxRuntime:
+        asked.append(options)
+        return load(path)
+
+    monkeypatch.setattr(OnnxRuntime, "load", recording)
+    load_detector(onnx, runtime="tensorrt", fallback=True, threads=3, instances=2).close()
+    assert asked == [{"device": "cuda", "threads": 3, "instances": 2}]
+    assert "on the GPU, without TensorRT" in caplog.text
+
+
+def test_an_engine_that_runs_is_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    onnx = write_network(tmp_path / "model.onnx", FAKE_CARD)
+    write_engine(onnx, PLAN)
+    with load_detector(onnx, runtime="tensorrt", fallback=True) as detector:
+        assert detector.runtime.name == "tensorrt"
+    assert not caplog.records
+
+
+def test_a_damaged_network_has_nothing_to_fall_back_to(onnx: Path) -> None:
+    onnx.write_bytes(b"damaged")
+    with pytest.raises(InvalidModelError, match=r"model\.onnx is damaged"):
+        load_detector(onnx, runtime="tensorrt", fallback=True)
+
+
+def test_where_nothing_runs_it_the_log_has_the_engines_reason(
+    onnx: Path, api: FakeCuda, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spoilt(onnx, api, monkeypatch, "other GPU")
+    write_network(onnx, FAKE_CARD.model_copy(update={"precision": "bf16"}))
+    write_engine(onnx, PLAN, compute_capability="9.0")
+    with pytest.raises(RuntimeUnavailableError, match="ONNX Runtime has no bf16"):
+        load_detector(onnx, runtime="tensorrt", fallback=True)
+    assert "was built for compute capability 9.0" in caplog.text
+
+
+def test_another_runtime_has_no_fallback(onnx: Path) -> None:
+    with pytest.raises(RuntimeUnavailableError, match="openvino runtime runs on cpu"):
+        load_detector(onnx, runtime="openvino", device="cuda", fallback=True)

@@ -1,0 +1,58 @@
+"""Choosing detections among a limited number of candidates, and telling that there were more."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from resnest_export.models import ZOO, build
+from resnest_export.tensorrt.fixed_size import FixedSizeDetector, all_rois
+
+CLASSES = 4
+DEMO = build(ZOO["demo"])
+THRESHOLD = torch.full((2, 1), 0.05)
+
+
+def proposals(seed: int, count: int) -> tuple[Tensor, Tensor]:
+    """Scores (2, P, C), all different, and boxes (2, P, 1, 4)."""
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.rand(2, count, CLASSES, generator=generator)
+    corner = 100 * torch.rand(2, count, 1, 2, generator=generator)
+    return scores, torch.cat([corner, corner + 1 + 50 * torch.rand(2, count, 1, 2, generator=generator)], dim=-1)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 1000), count=st.integers(1, 60), floor=st.floats(0.05, 0.95))
+def test_the_best_candidates_are_enough(seed: int, count: int, floor: float) -> None:
+    scores, boxes = proposals(seed, count)
+    threshold = torch.full((2, 1), floor)
+    above = int((scores > floor).sum((1, 2)).max())
+    expected = DEMO.best(scores, boxes, threshold)
+    answer = DEMO.best(scores, boxes, threshold, most=max(above, 1))
+    found = expected[1] > -torch.inf
+    assert torch.equal(answer[1], expected[1])
+    for ours, theirs in zip(answer, expected, strict=True):
+        assert torch.equal(ours[found], theirs[found])
+
+
+def test_of_more_candidates_the_best_are_looked_at() -> None:
+    scores, boxes = proposals(0, 50)
+    boxes += 1000 * torch.arange(50)[:, None, None]  # no two overlap
+    limited = DEMO.best(scores, boxes, THRESHOLD, most=10)[1]
+    assert torch.equal(limited[:, :10], scores.flatten(1).sort(descending=True).values[:, :10])
+    assert (limited[:, 10:] == -torch.inf).all()
+
+
+def test_candidates_are_counted() -> None:
+    detector = FixedSizeDetector(build(ZOO["demo"]))
+    images, sizes = torch.zeros(2, 3, 64, 96), torch.tensor([[64, 96]] * 2)
+    with torch.inference_mode():
+        detector(images, sizes, torch.full((2, 1), -1.0), torch.ones(2, 1, dtype=torch.bool))
+    assert detector.most_candidates == 1000 * 80
+
+
+def test_rois_name_their_image() -> None:
+    boxes = torch.arange(16.0).view(2, 2, 4)
+    assert all_rois(boxes).tolist() == [[0, 0, 1, 2, 3], [0, 4, 5, 6, 7], [1, 8, 9, 10, 11], [1, 12, 13, 14, 15]]

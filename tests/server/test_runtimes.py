@@ -1,0 +1,27 @@
+"""Which runtime a gateway takes where TensorRT can't run the model's engine."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from resnest_core.errors import InvalidModelError
+from resnest_server import Settings
+from resnest_server.models import load_models
+
+REPOSITORY = Path(__file__).parents[2] / "model_repository"
+
+
+def test_a_gateway_falls_back_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        models = load_models(Settings(runtime="tensorrt", repository=REPOSITORY))
+    assert models.runtime("demo") == "onnxruntime"
+    assert "model.onnx runs in ONNX Runtime on the CPU, without TensorRT: There is no " in caplog.text
+    models.close()
+
+
+def test_a_gateway_that_must_not_does_not_start() -> None:
+    with pytest.raises(InvalidModelError, match=r"model\.plan: run `resnest export demo --to tensorrt --prec"):
+        load_models(Settings(runtime="tensorrt", repository=REPOSITORY, fallback=False))
