@@ -88,16 +88,18 @@ class TwoStageDetector(nn.Module):
         classes = scores.shape[2]
         scores = scores.masked_fill(scores <= score_thresholds[..., None], -torch.inf).flatten(1)  # (B, P·C)
         boxes = boxes.expand(-1, -1, classes, -1).flatten(1, 2)  # (B, P·C, 4)
-        labels = (torch.arange(scores.shape[1], device=scores.device) % classes).expand_as(scores)
+        places = torch.arange(scores.shape[1], device=scores.device)
         if most is not None:
-            scores, index = top(scores, min(most, scores.shape[1]))
-            boxes, labels = boxes.gather(1, index[..., None].expand(-1, -1, 4)), index % classes
+            scores, places = top(scores, min(most, scores.shape[1]))
+            boxes = boxes.gather(1, places[..., None].expand(-1, -1, 4))
+        groups = (places % classes).int().expand_as(scores)
         keep, _ = batched_nms(
-            boxes, scores, labels.int(), iou_threshold=IOU_THRESHOLD, max_output=self.max_detections
+            boxes, scores, groups, iou_threshold=IOU_THRESHOLD, max_output=self.max_detections
         )  # (B, K)
         index = keep.long().clamp(min=0)
         kept_boxes = boxes.gather(1, index[..., None].expand(-1, -1, 4))
-        return kept_boxes, scores.gather(1, index).masked_fill(keep < 0, -torch.inf), labels.gather(1, index)
+        labels = (index if most is None else places.gather(1, index)) % classes
+        return kept_boxes, scores.gather(1, index).masked_fill(keep < 0, -torch.inf), labels
 
 
 def occupied_rows(occupied: Tensor) -> Tensor:
