@@ -36,7 +36,7 @@ from tools.gpu_check.machine import gpu
 from tools.gpu_check.outcome import failed, not_run, passed
 from tools.gpu_check.speed import PHOTOGRAPHS
 
-RTX_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")  # that TensorRT-RTX runs on, of those that our kernels run on
+RTX_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0", "12.1")  # that TensorRT-RTX runs on, of those that our kernels run on
 RTX_DEFAULT = "8.9"  # to build for where the GPU is none of them, or there is none
 MAX_BATCH = 4
 TYPES = {"fp32": torch.float32, "fp16": torch.float16}
