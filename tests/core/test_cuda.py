@@ -34,6 +34,8 @@ try:
     TensorRtLibrary.load(Flavour.RTX).load_engine(b"no engine" * 99, version_compatible=False)
 except InvalidModelError as error:
     print(error)
+for operator in ("MultiLevelRoIAlign", "BatchedNMS"):
+    assert trt.get_plugin_registry().get_creator(operator, "1", "resnest"), operator
 """
 
 
@@ -81,7 +83,7 @@ def test_absent_bindings_name_their_extra(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.rtx
 def test_tensorrt_has_what_is_used_of_it() -> None:
-    """In a process of its own: a fault of the library would end this one."""
+    """And our plugins are found by it. In a process of its own: a fault of the library would end this one."""
     result = subprocess.run([sys.executable, "-c", LIBRARY], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout == "TensorRT-RTX can't read the engine, its log says why: export it again.\n"

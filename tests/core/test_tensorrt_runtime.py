@@ -157,7 +157,7 @@ def test_tensorrt_rtx_captures_by_itself() -> None:
 
 def test_several_threads_get_their_own_answers(rig: Rig) -> None:
     batches = [make_inputs((1 + seed % 3, 320, 320 + 32 * (seed % 4)), seed=seed) for seed in range(24)]
-    at_once = threading.Barrier(6)
+    at_once = threading.Barrier(6, timeout=10)  # else a failure would wait for ever
 
     def run(inputs: dict[str, Any]) -> Tensors:
         at_once.wait()

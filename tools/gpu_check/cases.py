@@ -21,7 +21,7 @@ from resnest_export.kernels.launching import Launch, nms_launch, roi_align_launc
 from resnest_export.ops import batched_nms, multi_level_roi_align
 
 STRIDES = (4, 8, 16, 32)
-TOLERANCE = {torch.float32: 2e-4, torch.float16: 4e-3, torch.bfloat16: 3e-2}  # of values up to about 4
+TOLERANCE = {torch.float32: 2e-4, torch.float16: 4e-3, torch.bfloat16: 4e-2}  # of values up to about 4
 
 
 @dataclass(frozen=True)

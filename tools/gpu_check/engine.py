@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
 
@@ -23,7 +23,7 @@ from resnest_core.images import load_image
 from resnest_core.preprocess import PreparedImage, prepare
 from resnest_core.repository import load_detector, network_path, read_card
 from resnest_core.runtimes import OnnxRuntime
-from resnest_export.check import Agreement, agreement, worst
+from resnest_export.check import agreement, worst
 from resnest_export.kernels.contracts import NMS, ROI_ALIGN
 from resnest_export.models import ZOO, build
 from resnest_export.tensorrt.build import build_engine, check_target
@@ -36,7 +36,7 @@ from tools.gpu_check.machine import gpu
 from tools.gpu_check.outcome import failed, not_run, passed
 from tools.gpu_check.speed import PHOTOGRAPHS
 
-RTX_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")  # that TensorRT-RTX runs on, of those that our kernels run on
+RTX_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0", "12.1")  # that TensorRT-RTX runs on, of those that our kernels run on
 RTX_DEFAULT = "8.9"  # to build for where the GPU is none of them, or there is none
 MAX_BATCH = 4
 TYPES = {"fp32": torch.float32, "fp16": torch.float16}
@@ -113,30 +113,22 @@ def compare(precision: str, path: Path) -> None:
             card = reference.card
             images = [prepare(load_image(file), card) for file in sorted(PHOTOGRAPHS.glob("*.jpg"))[:MAX_BATCH]]
             for kind, batches in (("alone", [[image] for image in images]), ("in a batch", [images])):
+                expected = answers(reference, batches)
                 # Three times: a shape's first run is a plain one, then it is captured, then launched again.
-                runs = [agreements(engine, reference, batches, card, score, pixels) for _ in range(3)]
-                figures = worst(each for run in runs for each in run)
+                pairs = [pair for _ in range(3) for pair in zip(expected, answers(engine, batches), strict=True)]
+                figures = worst(agreement(*pair, card, score=score, pixels=pixels) for pair in pairs)
                 say = passed if figures.count and figures.found >= most else failed
                 say(f"{name}, {kind}", str(figures))
     except ResNeStError as error:
         failed(name, str(error))
 
 
-def agreements(
-    engine: InProcessDetector,
-    reference: InProcessDetector,
-    batches: list[list[PreparedImage]],
-    card: ModelCard,
-    score: float,
-    pixels: float,
-) -> list[Agreement]:
-    """Return how much of each answer of the reference the engine gives."""
-    pairs: list[tuple[Detections, Detections]] = []
+def answers(detector: InProcessDetector, batches: Sequence[Sequence[PreparedImage]]) -> list[Detections]:
+    """Return what a detector finds in each image of the batches."""
+    found = []
     for batch in batches:
-        thresholds, masks = np.full(len(batch), 0.05).tolist(), [True] * len(batch)
-        answers = (each.infer(batch, thresholds, masks) for each in (reference, engine))
-        pairs.extend(zip(*answers, strict=True))
-    return [agreement(expected, found, card, score=score, pixels=pixels) for expected, found in pairs]
+        found.extend(detector.infer(batch, [detector.card.score_threshold] * len(batch), [True] * len(batch)))
+    return found
 
 
 if __name__ == "__main__":

@@ -35,13 +35,13 @@ def main(seconds: float, repositories: list[Path]) -> None:
     return None
 
 
-def time_engine(repository: Path, model: str, seconds: float) -> None:
-    """Say how many images per second an engine answers."""
+def time_engine(repository: Path, model: str, seconds: float, runtime: str = "tensorrt", device: str = "cuda") -> None:
+    """Say how many images per second an engine answers, or the file beside it in another runtime."""
     manifest = EngineManifest.read(manifest_path(network_path(repository, model).with_name(PLAN)))
     name = f"{TITLE}: {model}, {manifest.precision}"
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "runs.json"
-        options = ["--model", model, "--runtime", "tensorrt", "--device", "cuda", "--repository", str(repository)]
+        options = ["--model", model, "--runtime", runtime, "--device", device, "--repository", str(repository)]
         options += ["--images", str(PHOTOGRAPHS), "--duration", str(seconds), "--output", str(output)]
         ended = subprocess.run(
             [sys.executable, "-c", SCRIPT, "bench", *options], capture_output=True, text=True, check=False

@@ -93,10 +93,20 @@ def check_target(precision: str, flavour: Flavour, compute_capabilities: Sequenc
     for package, name in ((module, flavour.library), ("triton", "triton")):
         if find_spec(package) is None:
             raise MissingExtraError(name, extra)
-    gpu = None if compute_capabilities else Cuda.load().gpu()
+    gpu = None if compute_capabilities else _gpu_here()
     for capability in compute_capabilities or ((gpu.compute_capability,) if gpu else ()):
         check_precision(precision, capability)
     return gpu
+
+
+def _gpu_here() -> Gpu:
+    try:
+        return Cuda.load().gpu()
+    except RuntimeUnavailableError as error:
+        raise RuntimeUnavailableError(
+            "There is no GPU here to build for: run this where the engine is to run, "
+            "or name the one to build for with --sm, for TensorRT-RTX."
+        ) from error
 
 
 def check_precision(precision: str, compute_capability: str) -> None:
