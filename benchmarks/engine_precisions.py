@@ -13,6 +13,7 @@ import copy
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -53,7 +54,7 @@ class PyTorchRuntime(Runtime):
         self.card = card
 
     @classmethod
-    def load(cls, path: Path, *, device: str = "cpu", threads: int | None = None) -> Self:
+    def load(cls, path: Path, **options: Any) -> Self:
         raise NotImplementedError("a network of PyTorch's isn't loaded from ONNX")
 
     def run(self, inputs: Tensors) -> Tensors:

@@ -27,6 +27,8 @@ class Target(str, Enum):
     """What a detector can be exported to."""
 
     ONNX = "onnx"
+    OPENVINO = "openvino"
+    """The ONNX file converted, beside it: it loads in a third of the time."""
     TENSORRT = "tensorrt"
     """An engine beside the ONNX file."""
 
@@ -56,7 +58,7 @@ def export(
         Path | None, typer.Option(help="Names of the classes, one a line; else the checkpoint's own, else COCO's.")
     ] = None,
     to: Annotated[
-        Target, typer.Option(help="The format; tensorrt builds an engine beside the ONNX file.")
+        Target, typer.Option(help="The format; openvino and tensorrt come beside the ONNX file.")
     ] = Target.ONNX,
     precision: Annotated[
         Precision,
@@ -90,20 +92,23 @@ def export(
     """Export a detector into the model repository, and check the file against PyTorch."""
     try:
         from resnest_core.repository import read_card
+        from resnest_core.runtimes import openvino_files
         from resnest_export.pipeline import export_detector, find_config
         from resnest_export.tensorrt.export import EngineTarget, export_engine
         from resnest_export.triton.repository import write_model
     except ImportError as error:
         raise MissingExtraError(error.name or "torch", "export") from error
     find_config(name)
-    if to is Target.ONNX and precision in ENGINES_ONLY:
+    if to is not Target.TENSORRT and precision in ENGINES_ONLY:
         raise ParameterError(f"{precision.value} is a precision of TensorRT's engines: add --to tensorrt.")
     flavour = builder or (Flavour.RTX if sm else Flavour.TENSORRT)
     serving = Serving(platform=platform)
     if platform is Platform.TENSORRT:
-        if to is Target.ONNX or flavour is Flavour.RTX:
+        if to is not Target.TENSORRT or flavour is Flavour.RTX:
             raise ParameterError("--platform tensorrt needs an engine of TensorRT: add --to tensorrt, drop --sm.")
         serving = Serving(platform=platform, buckets=buckets, max_batch=max_batch)
+    if to is Target.OPENVINO:
+        openvino_files.import_openvino()
     if checkpoint is None:
         checkpoint = _download(_published(name), FOLDER)
     console = Console(stderr=True, highlight=False)
@@ -131,6 +136,8 @@ def export(
     else:
         with console.status(f"Exporting {name}: tracing takes most of a minute, checking as long …"):
             path = export_detector(name, checkpoint, repository, **arguments)
+            if to is Target.OPENVINO:
+                openvino_files.save(path)
     write_model(repository, read_card(path), serving)
     typer.echo(path)
 

@@ -10,8 +10,9 @@ import numpy as np
 from typing_extensions import Self
 
 from resnest_core.card import ModelCard
-from resnest_core.errors import InvalidModelError, MissingExtraError, RuntimeUnavailableError
+from resnest_core.errors import RuntimeUnavailableError
 from resnest_core.runtimes.base import Runtime
+from resnest_core.runtimes.openvino_files import read_network
 from resnest_core.tensors import INPUT_TYPES, Tensors, input_names, output_names
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def compile_options(
 
 
 class OpenVinoRuntime(Runtime):
-    """Runs a copy of the exported file whose functions are inlined: OpenVINO's frontend knows no functions."""
+    """Runs the exported file, or what `resnest export --to openvino` wrote beside it."""
 
     name = "openvino"
 
@@ -58,25 +59,11 @@ class OpenVinoRuntime(Runtime):
             raise RuntimeUnavailableError(
                 f"The openvino runtime runs on cpu, not on {device}: use onnxruntime for that."
             )
-        try:
-            import onnx
-            import onnx.inliner
-            import openvino
-        except ImportError as error:
-            raise MissingExtraError(error.name or "openvino", "openvino") from error
-        try:
-            proto = onnx.load(path)
-        except Exception as error:  # protobuf raises a class of its own
-            raise InvalidModelError(f"{path} is damaged or not an ONNX model: export it again.") from error
-        card = ModelCard.from_metadata({entry.key: entry.value for entry in proto.metadata_props}, path)
-        plain = onnx.inliner.inline_local_functions(proto).SerializeToString()
-        del proto
+        model, card = read_network(path)
+        import openvino
+
         core = openvino.Core()
         options = compile_options(core, card, threads, instances)
-        try:
-            model = core.read_model(plain)
-        except RuntimeError as error:
-            raise InvalidModelError(f"OpenVINO can't read {path}: export it again, or use onnxruntime.") from error
         return cls(core.compile_model(model, "CPU", options), card)
 
     def run(self, inputs: Tensors) -> Tensors:
