@@ -7,6 +7,7 @@ from rich.console import Console
 from resnest_client.bench.results import Subject
 from resnest_client.choosing import DEVICE, Choice, without_user
 from resnest_core.detector import Detector, InProcessDetector
+from resnest_core.runtimes import TensorRtRuntime
 
 
 def open_subject(
@@ -24,7 +25,11 @@ def open_subject(
         precision=detector.card.precision,
         checkpoint_sha256=detector.card.checkpoint_sha256,
         runtime=runtime,
-        device=(choice.device or DEVICE) if runtime else None,
+        device=_device(choice, runtime) if runtime else None,
         threads=threads,
         url=without_user(choice.url) if choice.url is not None else None,
     )
+
+
+def _device(choice: Choice, runtime: str) -> str:
+    return "cuda" if runtime == TensorRtRuntime.name else choice.device or DEVICE
