@@ -72,8 +72,8 @@ def use_half(detector: TwoStageDetector, dtype: torch.dtype) -> None:
 def _keep_float32(module: nn.Module, name: str) -> None:
     layer = getattr(module, name).float()
     if isinstance(module, FCNMaskHead):
-        # It reads single rows of the last layer's weights, and multiplies them itself. TensorRT has no transposed
-        # convolution in bfloat16.
+        # It reads single rows of the last layer's weights, and multiplies them itself.
+        # TensorRT-RTX builds no transposed convolution in bfloat16.
         dtype = torch.float16 if module.upsample.weight.dtype is torch.float16 else torch.float32
         setattr(module, "upsample", Typed(module.upsample.to(dtype), dtype, torch.float32))  # noqa: B010
     else:

@@ -37,13 +37,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_checkpoint_becomes_an_engine_beside_the_models_file(checkpoint: Path, tmp_path: Path) -> None:
     engine = ("--to", "tensorrt", "--sm", "89", "--precision", "fp16", "--buckets", "landscape-portrait")
     few = ("--max-batch", "1", "--max-proposals", "50")
-    result = export("--checkpoint", checkpoint, *engine, *few, "--repository", tmp_path)
+    gate = ("--gate", "1", "--annotations", DEMO / "instances.json", "--images", DEMO / "images")
+    result = export("--checkpoint", checkpoint, *engine, *few, *gate, "--repository", tmp_path)
     assert result.exit_code == 0, result.output
     path = network_path(tmp_path, "demo_fp16")
     assert result.output.splitlines()[-1] == str(path)
     lines = [line for line in result.output.splitlines() if line.startswith("The engine's network: ")]
     assert len(lines) == 6
     assert any(line.startswith("The most classes of proposals") for line in result.output.splitlines())
+    assert sum(" AP " in line and "in fp32" in line for line in result.output.splitlines()) == 2
 
     manifest = EngineManifest.read(manifest_path(path.with_name("model.plan")))
     manifest.check_files(path.with_name("model.plan"))
