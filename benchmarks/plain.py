@@ -15,6 +15,7 @@ from resnest_export.models import DetectorConfig, build
 from resnest_export.models.detector import Found, TwoStageDetector
 from resnest_export.models.heads import FCNMaskHead
 from resnest_export.models.resnest import SplitAttention
+from resnest_export.tensorrt.fixed_size import all_rois
 
 
 def build_plain(config: DetectorConfig) -> TwoStageDetector:
@@ -52,19 +53,13 @@ class _PlainDetector(TwoStageDetector):
     def forward(self, images: Tensor, image_sizes: Tensor, score_thresholds: Tensor, want_masks: Tensor) -> Found:
         pyramid = self.neck(self.backbone(images))
         proposals, objectness = self.rpn_head(pyramid, image_sizes)
-        rois = _every(proposals)
+        rois = all_rois(proposals)
         scores, boxes = self.roi_head.boxes(pyramid, rois, image_sizes[rois[:, 0].long()])
         rows = objectness.shape[1]
         scores = torch.unflatten(scores, 0, (-1, rows)).masked_fill(objectness[..., None] == -torch.inf, 0)
         boxes, best, labels = self.best(scores, torch.unflatten(boxes, 0, (-1, rows)), score_thresholds)
         if not self.has_masks:
             return Found(boxes, best, labels, None)
-        masks = self.roi_head.masks(pyramid, _every(boxes), labels.flatten())
+        masks = self.roi_head.masks(pyramid, all_rois(boxes), labels.flatten())
         kept = ((best > -torch.inf) & want_masks)[..., None, None]
         return Found(boxes, best, labels, torch.unflatten(masks, 0, (-1, self.max_detections)) * kept)
-
-
-def _every(boxes: Tensor) -> Tensor:
-    """Return all rows of boxes (B, N, 4) as regions (B·N, 5)."""
-    image = torch.arange(boxes.shape[0], dtype=boxes.dtype)[:, None].expand(-1, boxes.shape[1])
-    return torch.cat([image[..., None], boxes], dim=2).flatten(0, 1)

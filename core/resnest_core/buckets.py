@@ -10,6 +10,7 @@ from enum import Enum
 
 from resnest_core.card import ModelCard
 
+COMMON_RATIO_HW = (3, 4)  # of a photograph: the shape to warm up with, and to tune for
 WASTE = 1.5
 """A bucket with more than so many times an image's own padded area isn't used: panoramas keep their shape."""
 

@@ -94,6 +94,7 @@ def export(
         from resnest_core.repository import read_card
         from resnest_core.runtimes import openvino_files
         from resnest_export.pipeline import export_detector, find_config
+        from resnest_export.tensorrt.builder import EngineOptions
         from resnest_export.tensorrt.export import EngineTarget, export_engine
         from resnest_export.triton.repository import write_model
     except ImportError as error:
@@ -125,12 +126,14 @@ def export(
         target = EngineTarget(
             buckets=buckets,
             max_batch=max_batch,
-            flavour=flavour,
-            compute_capabilities=options.compute_capabilities(sm),
-            version_compatible=version_compatible,
-            hardware_compatibility=hardware_compatible,
-            optimization_level=optimization_level,
-            timing_cache=timing_cache,
+            building=EngineOptions(
+                flavour=flavour,
+                compute_capabilities=options.compute_capabilities(sm),
+                version_compatible=version_compatible,
+                hardware_compatibility=hardware_compatible,
+                optimization_level=optimization_level,
+                timing_cache=timing_cache,
+            ),
         )
         path = export_engine(name, checkpoint, repository, target, **arguments)
     else:

@@ -79,8 +79,7 @@ def export_detector(
     if gate and precision is Precision.FP32 and max_proposals is None:
         raise ParameterError("--gate compares with fp32: give --precision or --max-proposals as well.")
     checkpoint = load_checkpoint(checkpoint_path)
-    whole = replace(config, num_classes=num_classes(checkpoint.state_dict))
-    config = replace(whole, max_proposals=max_proposals or whole.max_proposals)
+    whole, config = fitted(config, checkpoint, max_proposals)
     detector = build_with_weights(config, checkpoint)
     names = class_names(config.num_classes, classes_file, checkpoint)
     card = make_card(config, names, checkpoint, checkpoint_path, precision)
@@ -107,6 +106,14 @@ def export_detector(
             with InProcessDetector(fastest.load(exact)) as before, InProcessDetector(fastest.load(part)) as after:
                 gate.check(before, after, report)
     return path
+
+
+def fitted(
+    config: DetectorConfig, checkpoint: Checkpoint, max_proposals: int | None
+) -> tuple[DetectorConfig, DetectorConfig]:
+    """Return a row of the table with the checkpoint's number of classes: with all proposals, and with so many."""
+    whole = replace(config, num_classes=num_classes(checkpoint.state_dict))
+    return whole, replace(whole, max_proposals=max_proposals or whole.max_proposals)
 
 
 def build_with_weights(config: DetectorConfig, checkpoint: Checkpoint) -> TwoStageDetector:

@@ -12,7 +12,7 @@ from typing_extensions import Self
 from resnest_core.card import ModelCard
 from resnest_core.errors import RuntimeUnavailableError
 from resnest_core.runtimes.base import Runtime
-from resnest_core.runtimes.openvino_files import read_network
+from resnest_core.runtimes.openvino_files import import_openvino, read_network
 from resnest_core.tensors import INPUT_TYPES, Tensors, input_names, output_names
 
 if TYPE_CHECKING:
@@ -60,9 +60,7 @@ class OpenVinoRuntime(Runtime):
                 f"The openvino runtime runs on cpu, not on {device}: use onnxruntime for that."
             )
         model, card = read_network(path)
-        import openvino
-
-        core = openvino.Core()
+        core = import_openvino().Core()
         options = compile_options(core, card, threads, instances)
         return cls(core.compile_model(model, "CPU", options), card)
 

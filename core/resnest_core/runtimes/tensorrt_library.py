@@ -20,6 +20,19 @@ MODULES = {Flavour.TENSORRT: ("tensorrt", "tensorrt"), Flavour.RTX: ("tensorrt_r
 PLUGINS = "resnest.tensorrt_plugins"  # entry points: functions without arguments that register plugins
 
 
+def load_library(flavour: Flavour) -> Any:
+    """Import TensorRT or TensorRT-RTX.
+
+    Raises:
+        MissingExtraError: it isn't installed.
+    """
+    module, extra = MODULES[flavour]
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(flavour.library, extra) from error
+
+
 class ExecutionContext(Protocol):
     """TensorRT's `IExecutionContext`: what an engine needs to run for shapes of its own."""
 
@@ -71,11 +84,7 @@ class TensorRtLibrary:
         Raises:
             MissingExtraError: it isn't installed.
         """
-        module, extra = MODULES[flavour]
-        try:
-            return cls(import_module(module), flavour)
-        except ImportError as error:
-            raise MissingExtraError(flavour.library, extra) from error
+        return cls(load_library(flavour), flavour)
 
     @property
     def captures_by_itself(self) -> bool:

@@ -30,8 +30,9 @@ from resnest_core.engine_manifest import (
 from resnest_core.errors import MissingExtraError, ParameterError, RuntimeUnavailableError
 from resnest_core.hashing import sha256
 from resnest_core.runtimes.cuda import Cuda, Gpu
+from resnest_core.runtimes.tensorrt_library import MODULES
 from resnest_export.kernels.compiling import kernels_sha256
-from resnest_export.tensorrt.builder import MODULES, EngineBuilder, EngineOptions
+from resnest_export.tensorrt.builder import EngineBuilder, EngineOptions
 from resnest_export.tensorrt.progress import Progress
 from resnest_export.tensorrt.rtx_library import findable_by_children
 

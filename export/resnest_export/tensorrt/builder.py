@@ -10,14 +10,12 @@ from typing import Any
 
 from resnest_core import tensors
 from resnest_core.engine_manifest import EngineProfile, Flavour, HardwareCompatibility, ShapeBHW
-from resnest_core.errors import InvalidModelError, MissingExtraError, ParameterError, RuntimeUnavailableError
+from resnest_core.errors import InvalidModelError, ParameterError, RuntimeUnavailableError
+from resnest_core.runtimes.tensorrt_library import load_library
 from resnest_export.tensorrt import callbacks
 from resnest_export.tensorrt.progress import Progress
 
 log = logging.getLogger(__name__)
-
-MODULES = {Flavour.TENSORRT: ("tensorrt", "tensorrt"), Flavour.RTX: ("tensorrt_rtx", "rtx")}
-"""The module and the extra that installs it."""
 
 PLUGINS = {
     Flavour.TENSORRT: "resnest_export.tensorrt.plugins_aot",
@@ -30,7 +28,7 @@ class EngineOptions:
     """How an engine is built.
 
     Attributes:
-        profiles: shapes that it runs.
+        profiles: shapes that it runs; an engine has one at least.
         flavour: which of the two libraries builds and runs it.
         compute_capabilities: for TensorRT-RTX, such as ("8.9",); none: that of the GPU here.
         version_compatible: later versions of TensorRT run it too; a little slower, and larger.
@@ -39,7 +37,7 @@ class EngineOptions:
         timing_cache: a file with what TensorRT measured before, read and written; None: none is kept.
     """
 
-    profiles: tuple[EngineProfile, ...]
+    profiles: tuple[EngineProfile, ...] = ()
     flavour: Flavour = Flavour.TENSORRT
     compute_capabilities: tuple[str, ...] = ()
     version_compatible: bool = False
@@ -162,19 +160,6 @@ class EngineBuilder:
             cache = config.create_timing_cache(b"")
             config.set_timing_cache(cache, ignore_mismatch=False)
         return cache
-
-
-def load_library(flavour: Flavour) -> Any:
-    """Import TensorRT or TensorRT-RTX.
-
-    Raises:
-        MissingExtraError: it isn't installed.
-    """
-    module, extra = MODULES[flavour]
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise MissingExtraError(flavour.library, extra) from error
 
 
 def _register_plugins(flavour: Flavour) -> None:

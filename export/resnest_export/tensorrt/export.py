@@ -13,15 +13,15 @@ import torch
 from resnest_core.buckets import Buckets
 from resnest_core.card import ModelCard
 from resnest_core.detector import InProcessDetector
-from resnest_core.engine_manifest import PLAN, Flavour, HardwareCompatibility
+from resnest_core.engine_manifest import PLAN
 from resnest_core.errors import ParameterError
 from resnest_core.repository import read_card
 from resnest_core.runtimes import OnnxRuntime
 from resnest_export.check import check
-from resnest_export.checkpoint import load_checkpoint, num_classes
+from resnest_export.checkpoint import load_checkpoint
 from resnest_export.deployed import DeployedDetector
 from resnest_export.models.detector import TwoStageDetector
-from resnest_export.pipeline import build_with_weights, calibration_of, export_detector, find_config
+from resnest_export.pipeline import build_with_weights, calibration_of, export_detector, find_config, fitted
 from resnest_export.precision import CALIBRATED, Gate, Precision
 from resnest_export.tensorrt.build import build_engine, check_target
 from resnest_export.tensorrt.builder import EngineOptions
@@ -39,28 +39,16 @@ MEASURABLE = (Precision.FP16, Precision.INT8, Precision.FP8)
 
 @dataclass(frozen=True)
 class EngineTarget:
-    """What an engine is for; `EngineOptions` says what each of the last six is."""
+    """What an engine is for: images padded to `buckets`, in batches of at most `max_batch`; and how it is built."""
 
-    buckets: Buckets = Buckets.RATIOS
-    max_batch: int = 8
-    flavour: Flavour = Flavour.TENSORRT
-    compute_capabilities: tuple[str, ...] = ()
-    version_compatible: bool = False
-    hardware_compatibility: HardwareCompatibility = HardwareCompatibility.NONE
-    optimization_level: int | None = None
-    timing_cache: Path | None = None
+    buckets: Buckets
+    max_batch: int
+    building: EngineOptions
+    """All but the profiles, which follow from the model, the buckets and the batch."""
 
     def options(self, card: ModelCard) -> EngineOptions:
         """Return how the engine of a model is built."""
-        return EngineOptions(
-            profiles=profiles(card, self.buckets, self.max_batch),
-            flavour=self.flavour,
-            compute_capabilities=self.compute_capabilities,
-            version_compatible=self.version_compatible,
-            hardware_compatibility=self.hardware_compatibility,
-            optimization_level=self.optimization_level,
-            timing_cache=self.timing_cache,
-        )
+        return replace(self.building, profiles=profiles(card, self.buckets, self.max_batch))
 
 
 def export_engine(
@@ -86,7 +74,7 @@ def export_engine(
     config = find_config(name)
     if gate and precision not in MEASURABLE:
         raise ParameterError(f"--gate can't hold an engine in {precision.value} against fp32: leave it out.")
-    check_target(precision.value, target.flavour, target.compute_capabilities)
+    check_target(precision.value, target.building.flavour, target.building.compute_capabilities)
     images = calibration_of(precision, calibration)
     onnx_path = export_detector(
         name,
@@ -100,8 +88,7 @@ def export_engine(
     )
     card = read_card(onnx_path)
     checkpoint = load_checkpoint(checkpoint_path)
-    whole = replace(config, num_classes=num_classes(checkpoint.state_dict))
-    config = replace(whole, max_proposals=max_proposals or whole.max_proposals)
+    whole, config = fitted(config, checkpoint, max_proposals)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "fixed_size.onnx"
         graph = engine_graph(build_with_weights(config, checkpoint), card, precision, images, path)
@@ -126,7 +113,7 @@ def export_engine(
                     gate.check(before, after, report)
     report(f"Building {onnx_path.with_name(PLAN)} takes minutes …")
     built = build_engine(graph, onnx_path, card, target.options(card))
-    report(f"{onnx_path.with_name(PLAN)}: built with {target.flavour.library} {built.version}")
+    report(f"{onnx_path.with_name(PLAN)}: built with {target.building.flavour.library} {built.version}")
     return onnx_path
 
 

@@ -21,6 +21,11 @@ from resnest_export.kernels.launching import Launch, nms_launch, roi_align_launc
 
 Shapes = Sequence[Sequence[Any]]
 
+ELEMENT_TYPES = ("float32", "float16", "bfloat16", "int32")
+"""Names of the types of tensors, in NumPy and as attributes of both TensorRT modules."""
+VECTOR = 8
+"""Channels that HWC8, TensorRT's layout of 16-bit types with channels last, pads to."""
+
 
 @dataclass(frozen=True)
 class PluginOperator:

@@ -22,12 +22,18 @@ from numpy.typing import NDArray
 
 from resnest_export.domain import DOMAIN
 from resnest_export.kernels.contracts import TensorType
-from resnest_export.tensorrt.operators import OPERATORS, PluginOperator, output_types, signature
+from resnest_export.tensorrt.operators import (
+    ELEMENT_TYPES,
+    OPERATORS,
+    VECTOR,
+    PluginOperator,
+    output_types,
+    signature,
+)
 
 NAMES = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16", "int32": "INT32"}
-DTYPES = {trt.float32: "float32", trt.float16: "float16", trt.bfloat16: "bfloat16", trt.int32: "int32"}
+DTYPES = {getattr(trt, name): name for name in ELEMENT_TYPES}
 TYPES = {name: dtype for dtype, name in DTYPES.items()}
-VECTOR = 8  # channels that HWC8, the layout of 16-bit types, pads to
 
 _registered: set[str] = set()
 

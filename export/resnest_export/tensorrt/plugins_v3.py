@@ -20,17 +20,23 @@ from resnest_core.errors import ParameterError
 from resnest_export.domain import DOMAIN, VERSION
 from resnest_export.kernels.contracts import TensorType
 from resnest_export.tensorrt.driver import LoadedKernel
-from resnest_export.tensorrt.operators import OPERATORS, PluginOperator, output_types, signature
+from resnest_export.tensorrt.operators import (
+    ELEMENT_TYPES,
+    OPERATORS,
+    VECTOR,
+    PluginOperator,
+    output_types,
+    signature,
+)
 from resnest_export.tensorrt.rtx_library import make_findable
 
-DTYPES = {trt.float32: "float32", trt.float16: "float16", trt.bfloat16: "bfloat16", trt.int32: "int32"}
+DTYPES = {getattr(trt, name): name for name in ELEMENT_TYPES}
 TYPES = {name: dtype for dtype, name in DTYPES.items()}
 CHANNELS_LAST = {
     trt.float32: trt.TensorFormat.HWC,
     trt.float16: trt.TensorFormat.HWC8,
     trt.bfloat16: trt.TensorFormat.HWC8,
 }
-VECTOR = 8  # channels that HWC8 pads to
 
 _creators: list[Creator] = []  # TensorRT keeps no reference to them
 

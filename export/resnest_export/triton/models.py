@@ -9,7 +9,7 @@ from enum import Enum
 import numpy as np
 
 from resnest_core import tensors
-from resnest_core.buckets import WASTE, Buckets, bucket_size_hw, bucket_sizes_hw
+from resnest_core.buckets import COMMON_RATIO_HW, WASTE, Buckets, bucket_size_hw, bucket_sizes_hw
 from resnest_core.card import METADATA_KEY, ModelCard
 from resnest_core.ensemble import IMAGE, SCORE_THRESHOLD
 from resnest_core.images import MAX_PIXELS
@@ -38,7 +38,6 @@ from resnest_export.triton.config import (
 
 PREPROCESS_SUFFIX = "_preprocess"
 NEWEST = -1
-COMMON_RATIO_HW = (3, 4)  # of the image that warms the network up
 
 
 class Platform(str, Enum):
