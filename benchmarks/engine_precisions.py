@@ -27,18 +27,18 @@ from resnest_core.evaluation import evaluate
 from resnest_core.images import image_files, load_image
 from resnest_core.runtimes import OnnxRuntime, OpenVinoRuntime, Runtime
 from resnest_core.tensors import Tensors, input_names, output_names
+from resnest_export.batch_norm_folding import fold_batch_norm
 from resnest_export.check import agreement
 from resnest_export.checkpoint import class_names, load_checkpoint, num_classes
-from resnest_export.deployed import DeployedDetector
-from resnest_export.fold import fold_batch_norm
+from resnest_export.deployed_detector import DeployedDetector
 from resnest_export.models.detector import TwoStageDetector
 from resnest_export.pipeline import build_with_weights, find_config, make_card
 from resnest_export.precision import Precision
 from resnest_export.quantize import calibration_images
-from resnest_export.tensorrt.eight_bits import quantize_graph
-from resnest_export.tensorrt.export import engine_graph
+from resnest_export.tensorrt.engine_export import engine_graph
 from resnest_export.tensorrt.fixed_size import FixedSizeDetector
-from resnest_export.tensorrt.half import use_half
+from resnest_export.tensorrt.half_precision import use_half
+from resnest_export.tensorrt.quantization import quantize_graph
 from resnest_export.tensorrt.unoptimized import UnoptimizedOnnxRuntime
 
 PIXELS, SCORE = 8.0, 0.1  # by which a detection found again may lie elsewhere and score otherwise

@@ -34,8 +34,8 @@ from tritonclient.utils import InferenceServerException, serialize_byte_tensor, 
 
 from resnest_client import AsyncGrpcDetector, GrpcDetector
 from resnest_client.async_grpc_detector import URL, address
-from resnest_client.sending import GRPC_MAX_CONCURRENCY as MAX_CONCURRENCY
-from resnest_core import ensemble, tensors
+from resnest_client.client_limits import GRPC_MAX_CONCURRENCY as MAX_CONCURRENCY
+from resnest_core import tensors, triton_ensemble
 from resnest_core.card import ModelCard
 from resnest_core.detections import Detections
 from resnest_core.detector import unpack
@@ -166,7 +166,7 @@ def shared(url: str, model: str | None, concurrency: int, images: list[bytes]) -
         async with AsyncGrpcDetector(url, model) as detector:
             card = detector.card
         left = iter(images)
-        async with InferenceServerClient(address(url), channel_args=ensemble.CHANNEL_OPTIONS) as client:
+        async with InferenceServerClient(address(url), channel_args=triton_ensemble.CHANNEL_OPTIONS) as client:
 
             async def work(number: int) -> int:
                 with Region(f"resnest_bench_{os.getpid()}_{number}", max(map(len, images)), card).made() as region:
@@ -219,8 +219,8 @@ class Region:
     async def detect(self, client: InferenceServerClient, data: bytes) -> Detections:
         content = serialize_byte_tensor(np.array([[data]], np.object_))
         shared_memory.set_shared_memory_region(self.handle, [content])
-        inputs = ensemble.make_inputs(data, self.card.score_threshold, True, self.card)
-        image = InferInput(ensemble.IMAGE, [1, 1], "BYTES")
+        inputs = triton_ensemble.make_inputs(data, self.card.score_threshold, True, self.card)
+        image = InferInput(triton_ensemble.IMAGE, [1, 1], "BYTES")
         image.set_shared_memory(self.name, len(content.item()))
         outputs = []
         for tensor, (_, _, size, offset) in self.places.items():

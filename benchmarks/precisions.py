@@ -21,7 +21,7 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.network import inputs_of, pytorch, take_turns
-from benchmarks.plain import build_plain
+from benchmarks.plain_export import build_plain
 from resnest_core import tensors
 from resnest_core.card import ModelCard
 from resnest_core.detections import Detections

@@ -29,7 +29,7 @@ def empty(port: int) -> None:
 def ours(port: int) -> None:
     from resnest_server import Settings, create_app, logs
     from resnest_server.models import Models
-    from resnest_server.running import make_server
+    from resnest_server.uvicorn_server import make_server
 
     settings = Settings(port=port, log_level="warning")
     logs.configure(settings)

@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 from tenacity import AsyncRetrying
 
 from resnest_client.async_detector import AsyncDetector
+from resnest_client.client_limits import CONNECT_TIMEOUT, GRPC_MAX_CONCURRENCY, RETRIES, TIMEOUT, check_bounds
+from resnest_client.image_bytes import encoded
 from resnest_client.retries import grpc_policy
-from resnest_client.sending import CONNECT_TIMEOUT, GRPC_MAX_CONCURRENCY, RETRIES, TIMEOUT, check_bounds, encoded
-from resnest_core import ensemble
+from resnest_core import triton_ensemble
 from resnest_core.card import ModelCard
 from resnest_core.detections import Detections
 from resnest_core.detector import checked_threshold
@@ -52,7 +53,7 @@ class AsyncGrpcDetector(AsyncDetector):
         max_concurrency: int = GRPC_MAX_CONCURRENCY,
     ) -> None:
         super().__init__(max_concurrency)
-        ensemble.import_client()
+        triton_ensemble.import_client()
         check_bounds(timeout, max_concurrency)
         self._address = address(url)
         self._model = model
@@ -65,10 +66,10 @@ class AsyncGrpcDetector(AsyncDetector):
         from tritonclient.grpc.aio import InferenceServerClient
         from tritonclient.utils import InferenceServerException
 
-        self._client = InferenceServerClient(self._address, channel_args=ensemble.CHANNEL_OPTIONS)
+        self._client = InferenceServerClient(self._address, channel_args=triton_ensemble.CHANNEL_OPTIONS)
         try:
             card = await (self._first_card() if self._model is None else self._card_of(self._model))
-            ensemble.check_tensors(await self._look(self._client.get_model_metadata, card.name), card)
+            triton_ensemble.check_tensors(await self._look(self._client.get_model_metadata, card.name), card)
         except InferenceServerException as error:
             raise self._no_card(error) from error
         return card
@@ -85,15 +86,15 @@ class AsyncGrpcDetector(AsyncDetector):
         threshold = checked_threshold(score_threshold, self.card)
         async with self._places:
             data = await asyncio.to_thread(encoded, image)  # an image is read from a file, or encoded
-            inputs = ensemble.make_inputs(data, threshold, masks, self.card)
+            inputs = triton_ensemble.make_inputs(data, threshold, masks, self.card)
             infer = partial(
-                self._opened().infer, self.card.name, inputs, outputs=ensemble.make_outputs(masks, self.card)
+                self._opened().infer, self.card.name, inputs, outputs=triton_ensemble.make_outputs(masks, self.card)
             )
             try:
                 result = await self._ask(infer, self._timeout)
             except InferenceServerException as error:
-                raise ensemble.read_error(error, self.card.name, self._address) from error
-        return ensemble.read_result(result, masks, self.card)
+                raise triton_ensemble.read_error(error, self.card.name, self._address) from error
+        return triton_ensemble.read_result(result, masks, self.card)
 
     async def close(self) -> None:
         client, self._client = self._client, None
@@ -118,7 +119,7 @@ class AsyncGrpcDetector(AsyncDetector):
         return self._ask(partial(call, *arguments), min(self._timeout, CONNECT_TIMEOUT))
 
     async def _card_of(self, model: str) -> ModelCard:
-        card = ensemble.read_card((await self._look(self._client.get_model_config, model)).config)
+        card = triton_ensemble.read_card((await self._look(self._client.get_model_config, model)).config)
         if card is None:
             raise InvalidModelError(f"Triton's model {model} is not the ensemble of a detector: name that one.")
         return card
@@ -126,7 +127,7 @@ class AsyncGrpcDetector(AsyncDetector):
     async def _first_card(self) -> ModelCard:
         index = await self._look(self._client.get_model_repository_index)
         for name in sorted(model.name for model in index.models if model.state == "READY"):
-            card = ensemble.read_card((await self._look(self._client.get_model_config, name)).config)
+            card = triton_ensemble.read_card((await self._look(self._client.get_model_config, name)).config)
             if card is not None:
                 return card
         raise ModelNotFoundError(
@@ -134,7 +135,7 @@ class AsyncGrpcDetector(AsyncDetector):
         )
 
     def _no_card(self, error: Exception) -> ResNeStError:
-        meaning = ensemble.read_error(error, self._model or "", self._address)
+        meaning = triton_ensemble.read_error(error, self._model or "", self._address)
         if isinstance(meaning, RuntimeUnavailableError):
             return RuntimeUnavailableError(
                 f"Triton can't be reached at {self._address}: start it, or name the address of its gRPC port."

@@ -9,9 +9,9 @@ import httpx
 from tenacity import AsyncRetrying
 
 from resnest_client.async_detector import AsyncDetector
-from resnest_client.exchange import Exchange, Question
+from resnest_client.client_limits import MAX_CONCURRENCY, RETRIES, TIMEOUT
+from resnest_client.gateway_protocol import GatewayProtocol, GatewayRequest
 from resnest_client.retries import policy
-from resnest_client.sending import MAX_CONCURRENCY, RETRIES, TIMEOUT
 from resnest_core.card import ModelCard
 from resnest_core.detections import Detections
 from resnest_core.images import Image
@@ -38,29 +38,29 @@ class AsyncHttpDetector(AsyncDetector):
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         super().__init__(max_concurrency)
-        self._exchange = Exchange(url, api_key)
+        self._protocol = GatewayProtocol(url, api_key)
         self._model = model
         self._policy = policy(retries)
-        options = self._exchange.client_options(timeout, max_concurrency)
+        options = self._protocol.client_options(timeout, max_concurrency)
         self._client = httpx.AsyncClient(**options, transport=transport)
         self._places = asyncio.Semaphore(max_concurrency)
 
     async def read_card(self) -> ModelCard:
-        return await self._ask(self._exchange.card(self._model))
+        return await self._ask(self._protocol.card(self._model))
 
     async def detect(self, image: Image, *, score_threshold: float | None = None, masks: bool = True) -> Detections:
         """See `HttpDetector.detect`. Cancelled, it closes its connection, and the server lets go of the request."""
         async with self._places:
             # On a thread: an image is read from a file, or encoded.
-            question = await asyncio.to_thread(self._exchange.detections, image, self.card, score_threshold, masks)
+            question = await asyncio.to_thread(self._protocol.detections, image, self.card, score_threshold, masks)
             return await self._ask(question)
 
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def _ask(self, question: Question[T]) -> T:
+    async def _ask(self, question: GatewayRequest[T]) -> T:
         try:
             response: httpx.Response = await AsyncRetrying(**self._policy)(self._client.request, **question.arguments)
         except httpx.HTTPError as error:
-            raise self._exchange.unreachable(error) from error
+            raise self._protocol.unreachable(error) from error
         return question.read(response)

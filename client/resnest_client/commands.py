@@ -14,17 +14,17 @@ import typer
 from rich.console import Console
 
 from resnest_client.bench.commands import bench
-from resnest_client.choosing import (
+from resnest_client.concurrency import in_order
+from resnest_client.detector_options import (
     ApiKeyOption,
-    Choice,
     ConcurrencyOption,
+    DetectorOptions,
     DeviceOption,
     ModelOption,
     RepositoryOption,
     RuntimeOption,
     UrlOption,
 )
-from resnest_client.concurrency import in_order
 from resnest_client.eval_commands import evaluate
 from resnest_client.outputs import Output, Result, choose_output
 from resnest_client.progress import progress_bar
@@ -81,8 +81,8 @@ def detect(
     ] = None,
 ) -> None:
     """Detect objects in images: JSON, COCO results, or drawn images."""
-    choice = Choice(url, model, runtime, device, repository, api_key)
-    at_once = choice.at_once(concurrency)
+    detector_options = DetectorOptions(url, model, runtime, device, repository, api_key)
+    at_once = detector_options.at_once(concurrency)
     every = list(_files(images))
     want_masks = mask_form(masks) is not None
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -94,7 +94,7 @@ def detect(
             return
         if score_threshold is None:
             score_threshold = chosen.score_threshold
-        with choice.open(console, at_once) as detector:
+        with detector_options.open(console, at_once) as detector:
             checked_threshold(score_threshold, detector.card)
             chosen.begin(detector.card)
             work = partial(_timed, detector, score_threshold, want_masks)

@@ -11,10 +11,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from resnest_client.choosing import (
+from resnest_client.concurrency import in_order
+from resnest_client.detector_options import (
     ApiKeyOption,
-    Choice,
     ConcurrencyOption,
+    DetectorOptions,
     DeviceOption,
     ModelOption,
     RepositoryOption,
@@ -22,7 +23,6 @@ from resnest_client.choosing import (
     UrlOption,
     without_user,
 )
-from resnest_client.concurrency import in_order
 from resnest_client.eval_report import Report
 from resnest_client.eval_results import KeptResults, Rows
 from resnest_client.outputs import make_folder
@@ -69,18 +69,18 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Evaluate so many images only, the first ones.")] = None,
 ) -> None:
     """Measure a detector's accuracy on annotated images: COCO's average precision and recall."""
-    choice = Choice(url, model, runtime, device, repository, api_key)
-    at_once = choice.at_once(concurrency)
+    detector_options = DetectorOptions(url, model, runtime, device, repository, api_key)
+    at_once = detector_options.at_once(concurrency)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     with KeptResults(results) as kept:
         _check_output(output, kept)
-        with choice.open(console, at_once) as detector:
+        with detector_options.open(console, at_once) as detector:
             truth = read_annotations(annotations, detector.card)
             if detector.card.has_masks and not truth.has_masks:
                 console.print("The annotations have no masks: only boxes are evaluated.")
             present, missing = truth.find(images)
             not_annotated = _tell_of_files(annotations, images, present, missing, console)
-            source = _source(choice, detector)
+            source = _source(detector_options, detector)
             made_by = {"model": detector.card.model_dump(mode="json"), "masks": truth.has_masks}
             chosen = present[:limit]
             kept.begin(made_by | (source if url is None else {}), [image for image, _ in chosen])
@@ -117,7 +117,7 @@ def evaluate(
 
 
 @dataclass
-class Run:
+class Failures:
     """How asking for detections went."""
 
     unusable: dict[str, str] = field(default_factory=dict)
@@ -138,7 +138,7 @@ def _detect(
     at_once: int,
     kept: KeptResults,
     console: Console,
-) -> Run:
+) -> Failures:
     """Detect what is in the images that aren't done, and keep it; what a server can't do ends the run, but is no end.
 
     Interrupted, it closes the detector, so that what is in flight needn't be waited for.
@@ -151,7 +151,7 @@ def _detect(
     left = [(image, file) for image, file in images if image.id not in kept.by_image]
     if done := len(images) - len(left):
         console.print(f"{done} of {len(images)} images are done already.")
-    run = Run()
+    run = Failures()
     with closing(in_order(work, left, at_once)) as answers, progress_bar(console) as progress:
         tracked = progress.track(left, description="Evaluating")
         for (image, file), answer in zip(tracked, answers, strict=True):
@@ -170,12 +170,12 @@ def _detect(
     return run
 
 
-def _source(choice: Choice, detector: Detector) -> dict[str, str]:
+def _source(detector_options: DetectorOptions, detector: Detector) -> dict[str, str]:
     """Return where detections come from; of an address no user's name and password."""
-    if choice.url is not None:
-        return {"url": without_user(choice.url)}
+    if detector_options.url is not None:
+        return {"url": without_user(detector_options.url)}
     assert isinstance(detector, InProcessDetector)
-    return {"runtime": detector.runtime.name, "device": choice.device or "cpu"}
+    return {"runtime": detector.runtime.name, "device": detector_options.device or "cpu"}
 
 
 def _check_output(output: Path | None, kept: KeptResults) -> None:

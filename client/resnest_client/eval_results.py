@@ -8,7 +8,7 @@ from io import BufferedWriter
 from pathlib import Path
 from typing import Any
 
-from resnest_core.closing import Closing
+from resnest_core.closeable import Closeable
 from resnest_core.errors import ParameterError
 from resnest_core.evaluation import AnnotatedImage
 
@@ -17,7 +17,7 @@ HEADER_START = f'{{"{HEADER}": '.encode()
 Rows = list[dict[str, Any]]
 
 
-class KeptResults(Closing):
+class KeptResults(Closeable):
     """Detections by image, as COCO's results; with a path, also in a file there.
 
     The file is JSON Lines: what made the detections, then a line per image. A line that a run, killed, left half

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 from anyio.from_thread import BlockingPortalProvider
 
 from resnest_client.async_grpc_detector import URL, AsyncGrpcDetector
+from resnest_client.client_limits import GRPC_MAX_CONCURRENCY, RETRIES, TIMEOUT
 from resnest_client.concurrency import in_order_of
-from resnest_client.sending import GRPC_MAX_CONCURRENCY, RETRIES, TIMEOUT
-from resnest_core.closing import Closing
+from resnest_core.closeable import Closeable
 from resnest_core.detections import Detections
 from resnest_core.images import Image
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 PORTALS = BlockingPortalProvider()  # one event loop, on a thread, for all detectors that are open
 
 
-class GrpcDetector(Closing):
+class GrpcDetector(Closeable):
     """Detects objects through the Triton at `url`; a context manager, for use from several threads.
 
     `AsyncGrpcDetector` does the work, in an event loop on a thread of its own. Where Triton is away or its queue full,

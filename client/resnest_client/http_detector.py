@@ -10,18 +10,18 @@ from typing import TypeVar
 import httpx
 from tenacity import Retrying
 
+from resnest_client.client_limits import MAX_CONCURRENCY, RETRIES, TIMEOUT
 from resnest_client.concurrency import in_order
-from resnest_client.exchange import Exchange, Question
+from resnest_client.gateway_protocol import GatewayProtocol, GatewayRequest
 from resnest_client.retries import policy
-from resnest_client.sending import MAX_CONCURRENCY, RETRIES, TIMEOUT
-from resnest_core.closing import Closing
+from resnest_core.closeable import Closeable
 from resnest_core.detections import Detections
 from resnest_core.images import Image
 
 T = TypeVar("T")
 
 
-class HttpDetector(Closing):
+class HttpDetector(Closeable):
     """Detects objects through the gateway at `url`; a context manager, for use from several threads.
 
     Connections are kept and used again. Where one fails or breaks, and where the server answers 429, 502, 503 or 504,
@@ -55,12 +55,12 @@ class HttpDetector(Closing):
         max_concurrency: int = MAX_CONCURRENCY,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._exchange = Exchange(url, api_key)
+        self._protocol = GatewayProtocol(url, api_key)
         self._policy = policy(retries)
         self._max_concurrency = max_concurrency
-        self._client = httpx.Client(**self._exchange.client_options(timeout, max_concurrency), transport=transport)
+        self._client = httpx.Client(**self._protocol.client_options(timeout, max_concurrency), transport=transport)
         try:
-            self.card = self._ask(self._exchange.card(model))
+            self.card = self._ask(self._protocol.card(model))
         except BaseException:
             self.close()
             raise
@@ -73,7 +73,7 @@ class HttpDetector(Closing):
             RuntimeUnavailableError: the server can't be reached, or is full.
             RemoteError: the server's answer makes no sense.
         """
-        return self._ask(self._exchange.detections(image, self.card, score_threshold, masks))
+        return self._ask(self._protocol.detections(image, self.card, score_threshold, masks))
 
     def detect_many(
         self, images: Iterable[Image], *, score_threshold: float | None = None, masks: bool = True
@@ -92,9 +92,9 @@ class HttpDetector(Closing):
         """Close the connections."""
         self._client.close()
 
-    def _ask(self, question: Question[T]) -> T:
+    def _ask(self, question: GatewayRequest[T]) -> T:
         try:
             response = Retrying(**self._policy)(self._client.request, **question.arguments)
         except httpx.HTTPError as error:
-            raise self._exchange.unreachable(error) from error
+            raise self._protocol.unreachable(error) from error
         return question.read(response)

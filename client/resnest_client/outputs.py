@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from resnest_core.card import ModelCard
-from resnest_core.closing import Closing
+from resnest_core.closeable import Closeable
 from resnest_core.detections import Detections
 from resnest_core.drawing import DRAWING_THRESHOLD, draw, encode
 from resnest_core.errors import ParameterError
@@ -40,7 +40,7 @@ class Result:
         return {"file": str(self.file), **answer, "timings_ms": {"total": self.milliseconds}}
 
 
-class Output(Closing, ABC):
+class Output(Closeable, ABC):
     """Takes results in the files' order, one at a time, as they come."""
 
     score_threshold: float | None = None

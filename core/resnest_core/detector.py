@@ -10,7 +10,7 @@ import numpy as np
 
 from resnest_core import tensors
 from resnest_core.card import ModelCard
-from resnest_core.closing import Closing
+from resnest_core.closeable import Closeable
 from resnest_core.detections import Detections
 from resnest_core.errors import ParameterError
 from resnest_core.images import Image, load_image
@@ -55,7 +55,7 @@ def checked_threshold(score_threshold: float | None, card: ModelCard) -> float:
     return max(score_threshold, card.score_threshold)
 
 
-class InProcessDetector(Closing):
+class InProcessDetector(Closeable):
     """A detector that runs a network in this process."""
 
     def __init__(self, runtime: Runtime) -> None:

@@ -19,7 +19,7 @@ from resnest_core.errors import InvalidModelError
 from resnest_core.images import load_image
 from resnest_core.preprocess import PreparedImage, prepare, stack
 from resnest_core.runtimes import OnnxRuntime, Runtime
-from resnest_export.deployed import DeployedDetector
+from resnest_export.deployed_detector import DeployedDetector
 
 PHOTOGRAPH = Path(__file__).with_name("data") / "photograph.jpg"
 FOUND = 0.99  # of PyTorch's detections, at least

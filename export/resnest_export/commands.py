@@ -1,4 +1,4 @@
-"""`resnest download` and `resnest export`; `resnest repository` is in `resnest_export.triton.commands`."""
+"""`resnest download` and `resnest export`; `resnest repository` is in `resnest_export.triton_repository.commands`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import typer
 from rich.console import Console
 
 from resnest_core.buckets import Buckets
-from resnest_core.engine_manifest import Flavour, HardwareCompatibility
 from resnest_core.errors import MissingExtraError, ModelNotFoundError, ParameterError
 from resnest_core.published import PUBLISHED, Published
+from resnest_core.runtimes.tensorrt.manifest import Flavour, HardwareCompatibility
 from resnest_export.precision import ENGINES_ONLY, Gate, Precision
-from resnest_export.tensorrt import options
-from resnest_export.triton.commands import repository as write_repository
-from resnest_export.triton.models import Platform, Serving
+from resnest_export.tensorrt import cli_options
+from resnest_export.triton_repository.commands import repository as write_repository
+from resnest_export.triton_repository.model_configs import Platform, Serving
 
 FOLDER = Path("checkpoints")
 REPOSITORY = Path("model_repository")
@@ -80,14 +80,14 @@ def export(
         Path, typer.Option(envvar="RESNEST_REPOSITORY", help="The model repository to write into.")
     ] = REPOSITORY,
     platform: Annotated[Platform, typer.Option(help="What runs the network in Triton.")] = Platform.CPU,
-    builder: options.BuilderOption = None,
-    sm: options.SmOption = None,
-    buckets: options.BucketsOption = Buckets.RATIOS,
-    max_batch: options.MaxBatchOption = 8,
-    version_compatible: options.VersionCompatibleOption = False,
-    hardware_compatible: options.HardwareCompatibleOption = HardwareCompatibility.NONE,
-    optimization_level: options.LevelOption = None,
-    timing_cache: options.TimingCacheOption = None,
+    builder: cli_options.BuilderOption = None,
+    sm: cli_options.SmOption = None,
+    buckets: cli_options.BucketsOption = Buckets.RATIOS,
+    max_batch: cli_options.MaxBatchOption = 8,
+    version_compatible: cli_options.VersionCompatibleOption = False,
+    hardware_compatible: cli_options.HardwareCompatibleOption = HardwareCompatibility.NONE,
+    optimization_level: cli_options.LevelOption = None,
+    timing_cache: cli_options.TimingCacheOption = None,
 ) -> None:
     """Export a detector into the model repository, and check the file against PyTorch."""
     try:
@@ -95,8 +95,8 @@ def export(
         from resnest_core.runtimes import openvino_files
         from resnest_export.pipeline import export_detector, find_config
         from resnest_export.tensorrt.builder import EngineOptions
-        from resnest_export.tensorrt.export import EngineTarget, export_engine
-        from resnest_export.triton.repository import write_model
+        from resnest_export.tensorrt.engine_export import EngineTarget, export_engine
+        from resnest_export.triton_repository.writer import write_model
     except ImportError as error:
         raise MissingExtraError(error.name or "torch", "export") from error
     find_config(name)
@@ -128,7 +128,7 @@ def export(
             max_batch=max_batch,
             building=EngineOptions(
                 flavour=flavour,
-                compute_capabilities=options.compute_capabilities(sm),
+                compute_capabilities=cli_options.compute_capabilities(sm),
                 version_compatible=version_compatible,
                 hardware_compatibility=hardware_compatible,
                 optimization_level=optimization_level,

@@ -20,7 +20,7 @@ from resnest_core.runtimes import RUNTIMES, OnnxRuntime, fastest_runtime
 from resnest_export.check import check
 from resnest_export.checkpoint import Checkpoint, class_names, import_weights, load_checkpoint, num_classes
 from resnest_export.coco_classes import category_ids
-from resnest_export.deployed import SCORE_THRESHOLD, DeployedDetector
+from resnest_export.deployed_detector import SCORE_THRESHOLD, DeployedDetector
 from resnest_export.models import ZOO, DetectorConfig, build
 from resnest_export.models.detector import TwoStageDetector
 from resnest_export.models.roi_heads import MASK_ROI_SIZE

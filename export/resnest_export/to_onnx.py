@@ -14,10 +14,10 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
 from resnest_core.card import METADATA_KEY, ModelCard
 from resnest_core.tensors import IMAGES, input_names, output_names
-from resnest_export.deployed import DeployedDetector
-from resnest_export.domain import DOMAIN, VERSION
-from resnest_export.fold import fold_batch_norm
+from resnest_export.batch_norm_folding import fold_batch_norm
+from resnest_export.deployed_detector import DeployedDetector
 from resnest_export.models.detector import TwoStageDetector
+from resnest_export.onnx_domain import DOMAIN, VERSION
 from resnest_export.ops.functions import function_bodies
 from resnest_export.winograd import use_winograd
 

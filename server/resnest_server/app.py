@@ -14,11 +14,11 @@ from starlette_compress import CompressMiddleware
 import resnest_core
 from resnest_server import detection, page, problems, routes
 from resnest_server.access import Access
-from resnest_server.context import REQUEST_ID_HEADER, RequestContext
 from resnest_server.gateway import Gateway
 from resnest_server.metrics import Metrics
 from resnest_server.models import Models, load_models
 from resnest_server.pipeline import Pipeline
+from resnest_server.request_context import REQUEST_ID_HEADER, RequestContext
 from resnest_server.settings import Settings
 
 COMPRESSED_FROM = 16 * 1024  # bytes of an answer

@@ -37,8 +37,8 @@ def serve(
     try:
         from pydantic import ValidationError
 
-        from resnest_server.running import serve as run
         from resnest_server.settings import Settings
+        from resnest_server.uvicorn_server import serve as run
     except ImportError as error:
         raise MissingExtraError(error.name or "fastapi", "server") from error
 

@@ -17,7 +17,7 @@ from resnest_server import openapi
 from resnest_server.bodies import read_images
 from resnest_server.disconnects import ClientLeftError, while_connected
 from resnest_server.gateway import Gateway, GatewayOf, access_checked
-from resnest_server.parameters import JSON, LINES, Asked, read_asked
+from resnest_server.parameters import JSON, LINES, DetectOptions, read_options
 from resnest_server.pipeline import Answer
 from resnest_server.problems import problem
 from resnest_server.timings import Timings
@@ -51,9 +51,9 @@ async def _counted(model: str, request: Request, gateway: Gateway) -> Response:
         images = await read_images(request, gateway.settings)
         if len(images) == 1:
             check_image(images[0], max_pixels=gateway.settings.max_pixels)
-        asked = read_asked(request.query_params, request.headers.get("Accept"), card)
-        form = "drawing" if asked.is_drawing else asked.format
-        return await _answer(images, asked, request, gateway)
+        options = read_options(request.query_params, request.headers.get("Accept"), card)
+        form = "drawing" if options.is_drawing else options.format
+        return await _answer(images, options, request, gateway)
     except ClientLeftError:
         status = CLIENT_LEFT
         return Response(status_code=CLIENT_LEFT)
@@ -64,34 +64,34 @@ async def _counted(model: str, request: Request, gateway: Gateway) -> Response:
         gateway.metrics.requests.labels(served, status, form).inc()
 
 
-async def _answer(images: list[bytes], asked: Asked, request: Request, gateway: Gateway) -> Response:
-    places = gateway.pipeline.engines[asked.card.name].places
+async def _answer(images: list[bytes], options: DetectOptions, request: Request, gateway: Gateway) -> Response:
+    places = gateway.pipeline.engines[options.card.name].places
     with ExitStack() as stack:
         stack.enter_context(places.take(len(images)))
-        if len(images) == 1 and asked.media_type != LINES:
-            answer = await while_connected(request, _in_time(images[0], asked, asked.image_id, gateway))
+        if len(images) == 1 and options.media_type != LINES:
+            answer = await while_connected(request, _in_time(images[0], options, options.image_id, gateway))
             headers = {"Server-Timing": answer.timings.header()}
-            return Response(answer.body, headers=headers, media_type=asked.media_type)
-        if asked.is_drawing:
+            return Response(answer.body, headers=headers, media_type=options.media_type)
+        if options.is_drawing:
             raise ParameterError("A drawing is of one image: send one, or ask for application/json.")
-        if asked.media_type == LINES:
-            return _one_by_one(images, asked, gateway, stack.pop_all())
-        return await while_connected(request, _together(images, asked, gateway))
+        if options.media_type == LINES:
+            return _one_by_one(images, options, gateway, stack.pop_all())
+        return await while_connected(request, _together(images, options, gateway))
 
 
-async def _together(images: list[bytes], asked: Asked, gateway: Gateway) -> Response:
+async def _together(images: list[bytes], options: DetectOptions, gateway: Gateway) -> Response:
     """Answer in the images' order."""
     timings = Timings()
-    answers = (_or_problem(index, data, asked, gateway) for index, data in enumerate(images))
+    answers = (_or_problem(index, data, options, gateway) for index, data in enumerate(images))
     body = b'{"results":[' + b",".join(await asyncio.gather(*answers)) + b"]}"
     return Response(body, headers={"Server-Timing": timings.header()}, media_type=JSON)
 
 
-def _one_by_one(images: list[bytes], asked: Asked, gateway: Gateway, places: ExitStack) -> Response:
+def _one_by_one(images: list[bytes], options: DetectOptions, gateway: Gateway, places: ExitStack) -> Response:
     """Answer a line per image, as each is ready; it tells the image's `index`."""
 
     async def line(index: int, data: bytes) -> bytes:
-        body = await _or_problem(index, data, asked, gateway)
+        body = await _or_problem(index, data, options, gateway)
         rest = body[1:] if body.startswith(b"{") else b'"detections":' + body + b"}"
         return b'{"index":%d,' % index + rest + b"\n"
 
@@ -110,17 +110,17 @@ def _one_by_one(images: list[bytes], asked: Asked, gateway: Gateway, places: Exi
     return StreamingResponse(lines(), media_type=LINES)
 
 
-async def _or_problem(index: int, data: bytes, asked: Asked, gateway: Gateway) -> bytes:
+async def _or_problem(index: int, data: bytes, options: DetectOptions, gateway: Gateway) -> bytes:
     """Return the answer for one of several images; of one that can't be used, the problem: the others are answered."""
     try:
-        return (await _in_time(data, asked, asked.image_id + index, gateway)).body
+        return (await _in_time(data, options, options.image_id + index, gateway)).body
     except Exception as error:
         if not isinstance(error, ResNeStError):
             log.exception("An image of several failed.")
         return to_json(problem(error)[1])
 
 
-async def _in_time(data: bytes, asked: Asked, image_id: int, gateway: Gateway) -> Answer:
+async def _in_time(data: bytes, options: DetectOptions, image_id: int, gateway: Gateway) -> Answer:
     """Return the answer for an image.
 
     Raises:
@@ -129,6 +129,6 @@ async def _in_time(data: bytes, asked: Asked, image_id: int, gateway: Gateway) -
     seconds = gateway.settings.request_seconds
     try:
         # Not anyio's time-out: gRPC answers a cancellation with one of its own, which anyio takes for somebody else's.
-        return await asyncio.wait_for(gateway.pipeline.answer(data, asked, image_id), seconds)
+        return await asyncio.wait_for(gateway.pipeline.answer(data, options, image_id), seconds)
     except asyncio.TimeoutError as error:
         raise RuntimeUnavailableError(f"There was no answer within {seconds:g} s: try again later.") from error

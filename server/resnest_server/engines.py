@@ -18,15 +18,15 @@ from resnest_core.images import decode_image
 from resnest_core.preprocess import PreparedImage, prepare
 from resnest_core.threads import work_in_callers_thread
 from resnest_server.batching import Batcher
-from resnest_server.parameters import Asked
-from resnest_server.places import Places
+from resnest_server.in_flight import InFlightLimit
+from resnest_server.parameters import DetectOptions
 from resnest_server.settings import Settings
 from resnest_server.timings import Timings
 
 tracer = trace.get_tracer("resnest_server")
 
 
-class Found(NamedTuple):
+class EngineResult(NamedTuple):
     """What an engine found in an image; `batch_size` is how many images ran together, where it is known."""
 
     detections: Detections
@@ -38,7 +38,7 @@ class Engine(ABC):
 
     def __init__(self, card: ModelCard, settings: Settings) -> None:
         self.card = card
-        self.places = Places(card.name, settings.max_queue)
+        self.places = InFlightLimit(card.name, settings.max_queue)
 
     @abstractmethod
     async def start(self) -> None:
@@ -58,7 +58,7 @@ class Engine(ABC):
         """Images that wait for the network."""
 
     @abstractmethod
-    async def detect(self, data: bytes, asked: Asked, timings: Timings) -> Found:
+    async def detect(self, data: bytes, options: DetectOptions, timings: Timings) -> EngineResult:
         """Find objects in an encoded image. Who is cancelled leaves the queue.
 
         Raises:
@@ -99,7 +99,7 @@ class LocalEngine(Engine):
     def waiting(self) -> int:
         return self._batcher.waiting
 
-    async def detect(self, data: bytes, asked: Asked, timings: Timings) -> Found:
+    async def detect(self, data: bytes, options: DetectOptions, timings: Timings) -> EngineResult:
         def decode() -> PreparedImage:
             with timings.stage("decode"):
                 pixels = decode_image(data, max_pixels=self._settings.max_pixels)
@@ -109,11 +109,11 @@ class LocalEngine(Engine):
         with tracer.start_as_current_span("decode"):
             image = await asyncio.get_running_loop().run_in_executor(self._host, decode)
         with tracer.start_as_current_span("network", attributes={"model": self.card.name}) as span:
-            ran = await self._batcher.infer(image, asked.score_threshold, asked.want_masks)
+            ran = await self._batcher.infer(image, options.score_threshold, options.want_masks)
             span.set_attribute("batch_size", ran.batch_size)
         timings.add("queue", ran.wait_seconds)
         timings.add("network", ran.network_seconds)
-        return Found(ran.detections, ran.batch_size)
+        return EngineResult(ran.detections, ran.batch_size)
 
 
 def host_threads() -> ThreadPoolExecutor:

@@ -8,7 +8,7 @@ import sys
 from opentelemetry import trace
 from pythonjsonlogger.json import JsonFormatter
 
-from resnest_server.context import REQUEST_ID
+from resnest_server.request_context import REQUEST_ID
 from resnest_server.settings import Settings
 
 TEXT = "%(asctime)s %(levelname)s %(message)s"

@@ -74,7 +74,7 @@ def load_models(settings: Settings) -> Models:
         RuntimeUnavailableError, MissingExtraError: the runtime, the device or Triton isn't there.
     """
     if settings.runtime == "triton":
-        from resnest_server.triton import find_cards
+        from resnest_server.triton_engine import find_cards
 
         return Models({}, settings.default_model, remote=find_cards(settings))
     repository = find_repository(settings.repository)

@@ -45,8 +45,8 @@ class Parameters(BaseModel):
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a request asks of a model; made by `read_asked`, which checks it."""
+class DetectOptions:
+    """What a request asks of a model; made by `read_options`, which checks it."""
 
     card: ModelCard
     score_threshold: float
@@ -74,7 +74,7 @@ class Asked:
         return detections[: self.max_detections]
 
 
-def read_asked(query: QueryParams, accept: str | None, card: ModelCard) -> Asked:
+def read_options(query: QueryParams, accept: str | None, card: ModelCard) -> DetectOptions:
     """Return what a request's query and Accept header ask of the model with this card.
 
     Raises:
@@ -88,7 +88,7 @@ def read_asked(query: QueryParams, accept: str | None, card: ModelCard) -> Asked
     threshold = parameters.score_threshold
     if threshold is None and media_type in ENCODINGS:
         threshold = DRAWING_THRESHOLD
-    return Asked(
+    return DetectOptions(
         card=card,
         score_threshold=checked_threshold(threshold, card),
         max_detections=parameters.max_detections,

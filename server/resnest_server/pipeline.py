@@ -16,10 +16,10 @@ from resnest_core.images import decode_image
 from resnest_server.engines import Engine, LocalEngine, host_threads, tracer
 from resnest_server.metrics import Metrics
 from resnest_server.models import Models
-from resnest_server.parameters import Asked
+from resnest_server.parameters import DetectOptions
 from resnest_server.settings import Settings
 from resnest_server.timings import Timings
-from resnest_server.triton import TritonEngine
+from resnest_server.triton_engine import TritonEngine
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Pipeline:
         for engine in self.engines.values():
             engine.check_health()
 
-    async def answer(self, data: bytes, asked: Asked, image_id: int = 0) -> Answer:
+    async def answer(self, data: bytes, options: DetectOptions, image_id: int = 0) -> Answer:
         """Return the answer for an image. Who is cancelled leaves the queue.
 
         Raises:
@@ -68,25 +68,25 @@ class Pipeline:
             RuntimeUnavailableError: the runtime can't answer now.
             InferenceError: it failed.
         """
-        name = asked.card.name
+        name = options.card.name
         timings = Timings()
 
         def render() -> bytes:
             with timings.stage("format"):
-                if asked.is_drawing:
+                if options.is_drawing:
                     pixels = decode_image(data, max_pixels=self._settings.max_pixels)
-                    return encode(draw(pixels, detections, asked.card, score_threshold=0), asked.media_type)
-                answer = FORMATS[asked.format](detections, asked.card, masks=asked.masks, image_id=image_id)
-            if fill := TIMED.get(asked.format):
+                    return encode(draw(pixels, detections, options.card, score_threshold=0), options.media_type)
+                answer = FORMATS[options.format](detections, options.card, masks=options.masks, image_id=image_id)
+            if fill := TIMED.get(options.format):
                 fill(answer, timings.with_total())
             return to_json(answer)
 
         try:
-            found = await self.engines[name].detect(data, asked, timings)
+            found = await self.engines[name].detect(data, options, timings)
         except ImageError:
             self._metrics.decode_failures.labels(name).inc()
             raise
-        detections = asked.select(found.detections)
+        detections = options.select(found.detections)
         with tracer.start_as_current_span("format"):
             body = await asyncio.get_running_loop().run_in_executor(self._host, render)
         self._metrics.count_image(name, timings, found.batch_size, len(detections))

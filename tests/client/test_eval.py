@@ -32,7 +32,7 @@ from resnest_core.runtimes import FakeRuntime
 from resnest_core.runtimes.fake import FAKE_CARD
 from tests.client.fake_triton import UNAVAILABLE, FakeTriton, Refusal, Triton
 from tests.client.gateway import Gateway
-from tests.client.grpc_kinds import PATIENCE, until
+from tests.client.grpc_variants import PATIENCE, until
 from tests.client.served import Serve
 from tests.client.test_detect import read_to_the_end
 from tests.server.test_serve import serving
@@ -118,7 +118,7 @@ def images_of(kept: Path) -> list[int]:
 
 
 def local(monkeypatch: pytest.MonkeyPatch, runtime: FakeRuntime) -> None:
-    monkeypatch.setattr("resnest_client.choosing._local", lambda *_: InProcessDetector(runtime))
+    monkeypatch.setattr("resnest_client.detector_options._local", lambda *_: InProcessDetector(runtime))
 
 
 def test_the_figures_and_what_they_are_of(

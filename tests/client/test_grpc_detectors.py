@@ -29,9 +29,9 @@ from resnest_core.errors import (
 from resnest_core.images import Image
 from resnest_core.runtimes import FakeRuntime
 from resnest_core.runtimes.fake import FAKE_CARD
+from tests.client.client_variants import assert_same, pixels
 from tests.client.fake_triton import Triton
-from tests.client.grpc_kinds import PATIENCE, Ask, both, slow, until
-from tests.client.kinds import assert_same, pixels
+from tests.client.grpc_variants import PATIENCE, Ask, both, slow, until
 
 
 @both

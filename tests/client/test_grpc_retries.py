@@ -20,9 +20,9 @@ from resnest_core.errors import (
     ResNeStError,
     RuntimeUnavailableError,
 )
+from tests.client.client_variants import pixels
 from tests.client.fake_triton import UNAVAILABLE, Refusal, Triton
-from tests.client.grpc_kinds import PATIENCE, Ask, both, once
-from tests.client.kinds import pixels
+from tests.client.grpc_variants import PATIENCE, Ask, both, once
 
 
 @both

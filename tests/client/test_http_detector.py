@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import resnest_client
 from resnest_client import HttpDetector
-from resnest_client.exchange import PROBLEMS
+from resnest_client.gateway_protocol import PROBLEMS
 from resnest_core.detector import Detector, InProcessDetector
 from resnest_core.drawing import encode
 from resnest_core.errors import (
@@ -32,8 +32,8 @@ from resnest_core.errors import (
 from resnest_core.runtimes import FakeRuntime
 from resnest_core.runtimes.fake import FAKE_CARD
 from resnest_server import problems
+from tests.client.client_variants import URL, Ask, assert_same, both, pixels
 from tests.client.gateway import Gateway, problem
-from tests.client.kinds import URL, Ask, assert_same, both, pixels
 
 
 @both

@@ -9,11 +9,11 @@ import httpx
 import pytest
 
 from resnest_client import AsyncHttpDetector, HttpDetector
-from resnest_client.exchange import Exchange
+from resnest_client.gateway_protocol import GatewayProtocol
 from resnest_core.errors import AccessError, ParameterError
 from resnest_core.runtimes import FakeRuntime
+from tests.client.client_variants import URL, Ask, both, pixels
 from tests.client.gateway import Gateway
-from tests.client.kinds import URL, Ask, both, pixels
 from tests.client.served import Serve
 
 KEY = "a-key/that+is=long.enough~"
@@ -72,7 +72,7 @@ def test_the_key_is_in_no_repr() -> None:
     awaiting = AsyncHttpDetector(URL, transport=Gateway(), api_key=KEY)
     parts += [awaiting, *vars(awaiting).values()]
     asyncio.run(awaiting.close())
-    exchange = Exchange(URL, KEY)
+    exchange = GatewayProtocol(URL, KEY)
     parts += [exchange, exchange.card("fake"), exchange.detections(pixels(), waiting.card, None, True)]
     parts += [httpx.Client(**exchange.client_options(1, 1)).headers]
     for part in parts:
@@ -80,5 +80,5 @@ def test_the_key_is_in_no_repr() -> None:
 
 
 def test_the_image_is_in_no_repr() -> None:
-    question = Exchange(URL, None).detections(pixels(), Gateway().detector.card, None, True)
+    question = GatewayProtocol(URL, None).detections(pixels(), Gateway().detector.card, None, True)
     assert len(repr(question)) < 400

@@ -20,7 +20,7 @@ from resnest_core.errors import ModelNotFoundError, ParameterError, RuntimeUnava
 from resnest_core.runtimes import FakeRuntime
 from resnest_core.runtimes.fake import FAKE_CARD
 from tests.client.fake_triton import UNAVAILABLE, FakeTriton, Refusal, Triton
-from tests.client.grpc_kinds import PATIENCE, once, until
+from tests.client.grpc_variants import PATIENCE, once, until
 from tests.client.served import Serve
 from tests.client.test_detect import RESNEST, detect, without_times
 
@@ -78,7 +78,7 @@ def test_a_second_run_does_the_rest(
     kind: str, fake_triton: Triton, serve: Serve, folder: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = FakeRuntime()
-    monkeypatch.setattr("resnest_client.choosing._local", lambda *_: fresh(runtime))
+    monkeypatch.setattr("resnest_client.detector_options._local", lambda *_: fresh(runtime))
     arguments: list[str | Path] = [folder, "--output", output]
     if kind != "in process":
         arguments += ["--url", fake_triton(runtime).url if kind == "grpc" else serve(runtime).url]

@@ -10,8 +10,8 @@ import pytest
 
 from resnest_client.retries import retry_after
 from resnest_core.errors import AccessError, NotAnImageError, ResNeStError, RuntimeUnavailableError
+from tests.client.client_variants import URL, Ask, both, pixels, waits
 from tests.client.gateway import Gateway, problem
-from tests.client.kinds import URL, Ask, both, pixels, waits
 
 Answer = httpx.Response | Exception
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=timezone.utc)

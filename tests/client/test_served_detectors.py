@@ -24,8 +24,8 @@ from resnest_core.errors import (
 )
 from resnest_core.runtimes import FakeRuntime
 from resnest_core.tensors import Tensors
+from tests.client.client_variants import URL, Ask, assert_same, both, pixels
 from tests.client.gateway import Gateway
-from tests.client.kinds import URL, Ask, assert_same, both, pixels
 from tests.client.served import Serve, Served
 
 PATIENCE = 10  # seconds

@@ -14,12 +14,12 @@ import pytest
 from resnest_core import load_detector
 from resnest_core.errors import EngineMismatchError, InvalidModelError, MissingExtraError, RuntimeUnavailableError
 from resnest_core.runtimes import OnnxRuntime
-from resnest_core.runtimes.cuda import Cuda
 from resnest_core.runtimes.fake import FAKE_CARD
-from tests.core.engines import write_engine
-from tests.core.fake_cuda import FakeCuda
-from tests.core.fake_tensorrt import PLAN, FakeTensorRt
+from resnest_core.runtimes.tensorrt.cuda import Cuda
 from tests.core.networks import DEMO, write_network
+from tests.core.tensorrt.fake_cuda import FakeCuda
+from tests.core.tensorrt.fake_tensorrt import PLAN, FakeTensorRt
+from tests.core.tensorrt.manifests import write_engine
 
 
 @pytest.fixture

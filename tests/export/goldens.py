@@ -20,7 +20,7 @@ from resnest_core.images import load_image
 from resnest_core.preprocess import PreparedImage, prepare, stack
 from resnest_export.checkpoint import Checkpoint
 from resnest_export.coco_classes import COCO
-from resnest_export.deployed import DeployedDetector
+from resnest_export.deployed_detector import DeployedDetector
 from resnest_export.models import ZOO
 from resnest_export.models.detector import TwoStageDetector
 from resnest_export.pipeline import make_card

@@ -14,7 +14,7 @@ from resnest_core.buckets import Buckets
 from resnest_core.detector import InProcessDetector
 from resnest_core.images import load_image
 from resnest_core.preprocess import prepare, resized_size_hw
-from resnest_export.deployed import MEAN, STD, DeployedDetector
+from resnest_export.deployed_detector import MEAN, STD, DeployedDetector
 from resnest_export.models import ZOO, build
 from tests.export import goldens
 from tests.weights import REPOSITORY, demo_state_dict

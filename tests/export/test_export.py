@@ -23,7 +23,7 @@ from resnest_core.errors import CheckpointError, InvalidModelError, ModelNotFoun
 from resnest_core.repository import network_path, read_card
 from resnest_export import commands, pipeline
 from resnest_export.check import check
-from resnest_export.deployed import DeployedDetector
+from resnest_export.deployed_detector import DeployedDetector
 from resnest_export.models import ZOO, build
 from resnest_export.models.detector import TwoStageDetector
 from resnest_export.to_onnx import export_onnx

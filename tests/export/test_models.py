@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 
-from resnest_export.fold import fold_batch_norm
+from resnest_export.batch_norm_folding import fold_batch_norm
 from resnest_export.models import ZOO, boxes, build
 from resnest_export.models.detector import as_rois, occupied_rows, spread
 from resnest_export.models.fpn import STRIDES
 from resnest_export.models.heads import FCNMaskHead, Shared4Conv1FCBBoxHead
 from resnest_export.models.resnest import SplitAttention
 from resnest_export.models.roi_heads import MASK_ROI_SIZE, CascadeRoIHead, pool
-from resnest_export.ops import top
+from resnest_export.ops.topk import topk
 from tests.weights import keys
 
 
@@ -111,12 +111,12 @@ def test_cascade_averages_the_probabilities_of_its_mask_heads() -> None:
 
 def test_of_equal_scores_the_first_comes_first() -> None:
     scores = torch.tensor([[0.5, 0.7, 0.7, 0.5, 0.7], [0.1, 0.2, 0.3, 0.4, 0.4]])
-    values, index = top(scores, 4)
+    values, index = topk(scores, 4)
     assert index.tolist() == [[1, 2, 4, 0], [3, 4, 2, 1]]
     assert torch.equal(values, scores.gather(1, index))
     many = (torch.arange(20_000) // 7 % 3)[None].float()
     expected = sorted(range(20_000), key=lambda i: -float(many[0, i]))[:1000]  # sorted keeps the order of equals
-    assert top(many, 1000)[1][0].tolist() == expected
+    assert topk(many, 1000)[1][0].tolist() == expected
 
 
 def test_proposals_scores_are_pytorchs_sigmoids() -> None:

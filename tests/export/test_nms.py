@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from resnest_export.domain import DOMAIN, VERSION
+from resnest_export.onnx_domain import DOMAIN, VERSION
 from resnest_export.ops.functions import function_bodies
 from resnest_export.ops.nms import batched_nms, batched_nms_reference, iou
 

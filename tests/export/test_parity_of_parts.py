@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from resnest_core.detections import Detections
 from resnest_core.images import load_image
 from resnest_core.preprocess import prepare, stack
-from resnest_export.deployed import DeployedDetector
+from resnest_export.deployed_detector import DeployedDetector
 from resnest_export.models import ZOO, build, detector, roi_heads, rpn
 from resnest_export.models.detector import TwoStageDetector
 from resnest_export.ops.nms import batched_nms_reference

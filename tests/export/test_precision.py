@@ -13,7 +13,7 @@ from resnest_core import load_detector
 from resnest_core.errors import InvalidModelError, ParameterError, RuntimeUnavailableError
 from resnest_core.evaluation import evaluate
 from resnest_core.repository import network_path, read_card
-from resnest_export.domain import DOMAIN
+from resnest_export.onnx_domain import DOMAIN
 from resnest_export.pipeline import export_detector
 from resnest_export.precision import Gate, Precision
 from resnest_export.quantize import MAX_CALIBRATION, SENSITIVE, calibration_images

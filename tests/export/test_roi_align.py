@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from resnest_export.domain import DOMAIN, VERSION
+from resnest_export.onnx_domain import DOMAIN, VERSION
 from resnest_export.ops.functions import function_bodies
 from resnest_export.ops.roi_align import multi_level_roi_align, multi_level_roi_align_reference, roi_levels
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from resnest_export.fold import fold_batch_norm
+from resnest_export.batch_norm_folding import fold_batch_norm
 from resnest_export.models import ZOO, build
 from resnest_export.models.layers import ConvModule
 from resnest_export.winograd import WinogradConvs, transforms, use_winograd

@@ -11,7 +11,7 @@ from resnest_core.detector import InProcessDetector
 from resnest_core.runtimes import FakeRuntime
 from resnest_server import Settings, create_app
 from resnest_server.models import Models
-from resnest_server.running import make_server
+from resnest_server.uvicorn_server import make_server
 
 
 @contextmanager

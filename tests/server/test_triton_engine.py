@@ -12,9 +12,9 @@ from starlette.datastructures import QueryParams
 from resnest_core import tensors
 from resnest_core.runtimes.fake import FAKE_CARD, FakeRuntime
 from resnest_server import Settings
-from resnest_server.parameters import read_asked
+from resnest_server.parameters import read_options
 from resnest_server.timings import Timings
-from resnest_server.triton import TritonEngine
+from resnest_server.triton_engine import TritonEngine
 from tests.server.conftest import picture
 
 
@@ -44,8 +44,8 @@ def test_the_trace_and_the_deadline_are_passed_on() -> None:
 
     async def ask() -> int:
         with trace.use_span(trace.NonRecordingSpan(context)):
-            asked = read_asked(QueryParams(""), None, FAKE_CARD)
-            return len((await engine.detect(picture(), asked, Timings())).detections)
+            options = read_options(QueryParams(""), None, FAKE_CARD)
+            return len((await engine.detect(picture(), options, Timings())).detections)
 
     assert asyncio.run(ask()) == 3
     assert client.asked["headers"]["traceparent"].startswith("00-4bf92f3577b34da6a3ce929d0e0e4736-")

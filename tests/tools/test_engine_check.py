@@ -11,13 +11,13 @@ import pytest
 
 from resnest_core import tensors
 from resnest_core.detector import InProcessDetector
-from resnest_core.engine_manifest import Flavour
 from resnest_core.errors import RuntimeUnavailableError
 from resnest_core.repository import network_path
 from resnest_core.runtimes import OnnxRuntime
+from resnest_core.runtimes.tensorrt.manifest import Flavour
 from resnest_core.tensors import Tensors
-from tests.core.engines import write_engine
 from tests.core.networks import DEMO
+from tests.core.tensorrt.manifests import write_engine
 from tools.gpu_check import engine, speed
 from tools.gpu_check.outcome import Outcome, State
 

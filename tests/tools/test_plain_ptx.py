@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from resnest_core.errors import RuntimeUnavailableError
-from resnest_core.runtimes.cuda import Cuda
+from resnest_core.runtimes.tensorrt.cuda import Cuda
 from resnest_export.kernels.compiling import CompiledKernel
 from resnest_export.kernels.contracts import ROI_ALIGN
 from resnest_export.kernels.launching import Launch
 from resnest_export.ops import batched_nms
 from resnest_export.tensorrt.driver import LoadedKernel
-from tests.core.fake_cuda import ILLEGAL, FakeCuda
+from tests.core.tensorrt.fake_cuda import ILLEGAL, FakeCuda
 from tools.gpu_check import plain_ptx
 from tools.gpu_check.cases import Case, nms_case, roi_align_case
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from resnest_core import InProcessDetector, load_detector
-from tests.triton.asking import PROTOCOLS, Client, asking
+from tests.triton.ensemble_requests import PROTOCOLS, Client, asking
 from tests.triton.server import REPOSITORY, TritonServer, triton, triton_home, triton_project
 
 __all__ = ["triton", "triton_home", "triton_project"]

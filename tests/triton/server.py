@@ -23,10 +23,10 @@ from typing_extensions import Self
 from deploy.triton.home import Home, build, install_project
 from deploy.triton.serve import command
 from resnest_core.buckets import Buckets
-from resnest_core.closing import Closing
+from resnest_core.closeable import Closeable
 from resnest_core.repository import network_path, read_card
-from resnest_export.triton.models import NetworkRuntime, Serving
-from resnest_export.triton.repository import write_model
+from resnest_export.triton_repository.model_configs import NetworkRuntime, Serving
+from resnest_export.triton_repository.writer import write_model
 
 ROOT = Path(__file__).parents[2]
 REPOSITORY = ROOT / "model_repository"
@@ -36,7 +36,7 @@ STOP_SECONDS = 40
 TIGHT = Serving(runtime=NetworkRuntime.OPENVINO, buckets=Buckets.RATIOS, max_batch=2, max_queue=2, threads=1)
 
 
-class TritonServer(Closing):
+class TritonServer(Closeable):
     """A tritonserver on free ports of loopback; its log is a file."""
 
     def __init__(self, home: Home, project: Path, repository: Path, log: Path, *more: str) -> None:

@@ -17,10 +17,10 @@ from resnest_core.cli import build
 from resnest_core.errors import ModelNotFoundError
 from resnest_core.repository import installed_models, network_path, read_card
 from resnest_core.runtimes.fake import FAKE_CARD
-from resnest_export.triton import config as ours
-from resnest_export.triton.models import NetworkRuntime, Platform, Serving, configs
-from resnest_export.triton.repository import files, write_model, write_repository
-from resnest_export.triton.text import MADE_BY, to_text
+from resnest_export.triton_repository import config as ours
+from resnest_export.triton_repository.model_configs import NetworkRuntime, Platform, Serving, configs
+from resnest_export.triton_repository.text import MADE_BY, to_text
+from resnest_export.triton_repository.writer import files, write_model, write_repository
 from tests.triton.server import REPOSITORY
 
 BOXES_ONLY = FAKE_CARD.model_copy(update={"name": "boxes", "mask_size": None, "classes": ('a "b"', "c\\d\n", "Äö–×")})

@@ -12,17 +12,17 @@ from typer.testing import CliRunner
 
 from resnest_core.buckets import Buckets
 from resnest_core.cli import build
-from resnest_core.engine_manifest import EngineProfile
 from resnest_core.errors import EngineMismatchError, InvalidModelError, ParameterError
 from resnest_core.repository import network_path
 from resnest_core.runtimes.fake import FAKE_CARD
-from resnest_export.tensorrt import export
-from resnest_export.tensorrt.export import EngineTarget
+from resnest_core.runtimes.tensorrt.manifest import EngineProfile
+from resnest_export.tensorrt import engine_export
+from resnest_export.tensorrt.engine_export import EngineTarget
 from resnest_export.tensorrt.profiles import profiles
-from resnest_export.triton.models import Platform, Serving
-from resnest_export.triton.repository import write_model
-from tests.core.engines import write_engine
+from resnest_export.triton_repository.model_configs import Platform, Serving
+from resnest_export.triton_repository.writer import write_model
 from tests.core.networks import write_network
+from tests.core.tensorrt.manifests import write_engine
 
 # The card's test scale is 533×320: its images are padded to at most 320×544, lying or standing.
 LYING = EngineProfile(min=(1, 32, 320), opt=(4, 320, 448), max=(8, 320, 544))
@@ -157,7 +157,7 @@ def test_an_exported_engine_is_configured_with_the_options_that_it_was_built_wit
         plan = make_repository(repository, profiles=target.options(FAKE_CARD).profiles)
         return plan.with_name("model.onnx")
 
-    monkeypatch.setattr(export, "export_engine", export_engine)
+    monkeypatch.setattr(engine_export, "export_engine", export_engine)
     command = ["export", "demo", "--checkpoint", "demo.pth", "--repository", str(tmp_path), "--to", "tensorrt"]
     result = CliRunner().invoke(build(), [*command, "--platform", "tensorrt", "--max-batch", "6"])
     assert result.exit_code == 0, result.output

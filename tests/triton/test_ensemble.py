@@ -16,7 +16,7 @@ from resnest_core.buckets import Buckets
 from resnest_core.detections import Detections
 from resnest_core.images import load_image
 from tests.triton.agreement import assert_same, detect
-from tests.triton.asking import PROTOCOLS, Client, asking
+from tests.triton.ensemble_requests import PROTOCOLS, Client, asking
 from tests.triton.server import ROOT, TritonServer
 
 pytestmark = pytest.mark.triton

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from tests.triton.asking import PROTOCOLS, Client, asking
+from tests.triton.ensemble_requests import PROTOCOLS, Client, asking
 from tests.triton.server import TritonServer
 from tests.triton.test_ensemble import ask, photograph
 

@@ -14,7 +14,7 @@ from tritonclient.utils import InferenceServerException
 from deploy.triton.home import Home
 from resnest_core import Detections, InProcessDetector, load_detector
 from tests.triton.agreement import assert_same, detect
-from tests.triton.asking import PROTOCOLS, asking
+from tests.triton.ensemble_requests import PROTOCOLS, asking
 from tests.triton.server import REPOSITORY, TritonServer
 from tests.triton.test_ensemble import ask, photograph
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from resnest_core.errors import MissingExtraError, ResNeStError
-from resnest_core.runtimes.cuda import Cuda
+from resnest_core.runtimes.tensorrt.cuda import Cuda
 from tools.gpu_check import plain_ptx
 from tools.gpu_check.cases import Case, large_cases, small_cases
 from tools.gpu_check.machine import NO_GPU, gpu

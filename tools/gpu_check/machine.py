@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 
 from resnest_core.errors import ResNeStError
-from resnest_core.runtimes.cuda import Cuda, Gpu
+from resnest_core.runtimes.tensorrt.cuda import Cuda, Gpu
 from tools.gpu_check.outcome import Outcome, State
 
 PACKAGES = ("torch", "triton", "tensorrt", "tensorrt-rtx-cu13", "onnxruntime", "onnxruntime-gpu", "cuda-bindings")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from resnest_core.runtimes.cuda import Cuda
+from resnest_core.runtimes.tensorrt.cuda import Cuda
 from resnest_export.kernels.compiling import CompiledKernel
 from resnest_export.tensorrt.driver import LoadedKernel
 from tools.gpu_check.cases import Case

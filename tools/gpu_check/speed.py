@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 
 from resnest_client.bench.results import read_runs
-from resnest_core.engine_manifest import PLAN, EngineManifest, manifest_path
 from resnest_core.repository import installed_models, network_path
+from resnest_core.runtimes.tensorrt.manifest import PLAN, EngineManifest, manifest_path
 from tools.gpu_check.machine import NO_GPU, gpu
 from tools.gpu_check.outcome import failed, not_run, passed
 

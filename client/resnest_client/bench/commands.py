@@ -12,19 +12,20 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from resnest_client.bench import all_models, options, report
 from resnest_client.bench import compare as comparing
-from resnest_client.bench import every, options, profile_command, report
 from resnest_client.bench.load import MOST_IN_FLIGHT
+from resnest_client.bench.measured_detector import open_subject
 from resnest_client.bench.photographs import read_photographs
 from resnest_client.bench.plots import plot, require_matplotlib
-from resnest_client.bench.profile_what import What
+from resnest_client.bench.profiling import command as profiling
+from resnest_client.bench.profiling.request import ProfileRequest
 from resnest_client.bench.results import Run, read_runs, write_runs
 from resnest_client.bench.runs import Bench, Load, Measured, Plan
-from resnest_client.bench.subjects import open_subject
-from resnest_client.choosing import (
+from resnest_client.detector_options import (
     DEVICE,
     ApiKeyOption,
-    Choice,
+    DetectorOptions,
     DeviceOption,
     ModelOption,
     RepositoryOption,
@@ -122,7 +123,7 @@ def bench(
         raise ParameterError(
             "--all measures each model in this machine's --runtimes, one image at a time: drop the rest."
         )
-    choice = Choice(url, model, runtime, device, repository, api_key)
+    detector_options = DetectorOptions(url, model, runtime, device, repository, api_key)
     loads = options.loads_of(concurrency, rate)
     bounds, warm = options.bounds_of(duration, count, loads), options.warm_up_of(warm_up)
     options.check_rounds(rounds)
@@ -130,9 +131,9 @@ def bench(
     options.check_writable(output, markdown)
     if by_stage:
         others = (concurrency, rate, duration, markdown, runtimes, append or every_model or None)
-        profile_command.refuse(choice, any(each is not None for each in others))
-        what = What(images, model, runtime, repository, threads, masks, score_threshold, count)
-        profile_command.run(what, output, plots, _stdout())
+        profiling.refuse(detector_options, any(each is not None for each in others))
+        request = ProfileRequest(images, model, runtime, repository, threads, masks, score_threshold, count)
+        profiling.run(request, output, plots, _stdout())
         return
     if append and output is None:
         raise ParameterError("--append is for --output: name the file to add to.")
@@ -154,7 +155,7 @@ def bench(
     if every_model:
         _bench_all(_jobs(runtimes, device, threads, repository), plan, rounds, files, console)
     else:
-        _bench_one(choice, threads, loads, plan, rounds, files, console)
+        _bench_one(detector_options, threads, loads, plan, rounds, files, console)
     if plots:
         written = plot(files.measured, plots)
         console.print(f"Plots: {', '.join(map(str, written)) or 'none, nothing was answered'}.", markup=False)
@@ -163,14 +164,20 @@ def bench(
 
 
 def _bench_one(
-    choice: Choice, threads: int | None, loads: list[Load], plan: Plan, rounds: int, files: Files, console: Console
+    detector_options: DetectorOptions,
+    threads: int | None,
+    loads: list[Load],
+    plan: Plan,
+    rounds: int,
+    files: Files,
+    console: Console,
 ) -> None:
     """Run each load in turn, round after round, until all are done or the server is gone."""
     in_flight = max(load.concurrency or (plan.workers if load.rate else 1) for load in loads)
-    detector, subject = open_subject(choice, threads, in_flight, console)
+    detector, subject = open_subject(detector_options, threads, in_flight, console)
     with closing(detector):
         checked_threshold(plan.score_threshold, detector.card)
-        subject_bench = Bench(detector, subject, plan, choice.url)
+        subject_bench = Bench(detector, subject, plan, detector_options.url)
         first = files.first_round
         planned = [(number, load) for number in range(first, first + rounds) for load in loads]
         for number, load in planned:
@@ -191,7 +198,9 @@ def _bench_one(
             console.print(f"The run of {run.load} got no answer to {run.requests} requests: {reasons}", markup=False)
 
 
-def _jobs(runtimes: str | None, device: str | None, threads: int | None, repository: Path | None) -> list[every.Job]:
+def _jobs(
+    runtimes: str | None, device: str | None, threads: int | None, repository: Path | None
+) -> list[all_models.Job]:
     where = find_repository(repository)
     models = installed_models(where)
     if not models:
@@ -199,17 +208,17 @@ def _jobs(runtimes: str | None, device: str | None, threads: int | None, reposit
     chosen = list(dict.fromkeys((runtimes or fastest_runtime(DEVICE).name).split(",")))
     if unknown := [name for name in chosen if name not in RUNTIMES]:
         raise ParameterError(f"There is no runtime {unknown[0]!r}: --runtimes lists some of {', '.join(RUNTIMES)}.")
-    return [every.Job(name, runtime, device or DEVICE, threads, where) for name in models for runtime in chosen]
+    return [all_models.Job(name, runtime, device or DEVICE, threads, where) for name in models for runtime in chosen]
 
 
-def _bench_all(jobs: list[every.Job], plan: Plan, rounds: int, files: Files, console: Console) -> None:
+def _bench_all(jobs: list[all_models.Job], plan: Plan, rounds: int, files: Files, console: Console) -> None:
     """Fill the table; a model that fails is told, and the others are measured."""
-    failures: list[every.Failure] = []
+    failures: list[all_models.Failure] = []
     interrupted = False
     first = files.first_round
     try:
-        for result in every.measure_all(jobs, plan, range(first, first + rounds)):
-            if isinstance(result, every.Failure):
+        for result in all_models.measure_all(jobs, plan, range(first, first + rounds)):
+            if isinstance(result, all_models.Failure):
                 failures.append(result)
                 console.print(f"{result.job.model} in {result.job.runtime} failed: {result.reason}", markup=False)
                 continue
@@ -220,12 +229,12 @@ def _bench_all(jobs: list[every.Job], plan: Plan, rounds: int, files: Files, con
         interrupted = True
         console.print("Interrupted: the table holds what was measured until now.")
     if files.measured:
-        table = Table(*every.HEADERS, box=None, pad_edge=False)
-        for cells in every.cells(files.runs):
+        table = Table(*all_models.HEADERS, box=None, pad_edge=False)
+        for cells in all_models.cells(files.runs):
             table.add_row(*cells)
         report.print_whole(table, _stdout())
-    _stdout().print("\n".join(every.notes(files.runs, failures)), markup=False)
-    files.write_markdown(every.markdown(files.runs, failures))
+    _stdout().print("\n".join(all_models.notes(files.runs, failures)), markup=False)
+    files.write_markdown(all_models.markdown(files.runs, failures))
     if failures or interrupted:
         raise typer.Exit(FAILED)
 

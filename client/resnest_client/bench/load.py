@@ -17,7 +17,7 @@ from itertools import islice
 
 import numpy as np
 
-from resnest_client.bench.kinds import NOT_SENT, TIMEOUT, UNAVAILABLE, kind_of
+from resnest_client.bench.error_categories import NOT_SENT, TIMEOUT, UNAVAILABLE, category_of
 
 MOST_REQUESTS = 200_000  # of one run
 MOST_IN_FLIGHT = 256  # of an open loop, sent or waiting for a thread; those beyond count as errors, "not sent"
@@ -51,7 +51,7 @@ class Outcome:
 
 
 @dataclass
-class Asked:
+class LoadResult:
     """All that was asked for in `seconds`; `stopped` says why it ended early, None: it didn't."""
 
     outcomes: list[Outcome] = field(default_factory=list)
@@ -79,7 +79,7 @@ class _Record:
         try:
             detections, error = self._ask(photograph), None
         except Exception as problem:  # whatever a detector raises is a result here
-            detections, error = 0, (kind_of(problem), str(problem) or type(problem).__name__)
+            detections, error = 0, (category_of(problem), str(problem) or type(problem).__name__)
         self.add(Outcome(photograph, start, self.now(), detections, error))
         return error is None
 
@@ -98,18 +98,18 @@ class _Record:
         self.stopped = reason
         self.stop.set()
 
-    def asked(self, until: float = 0.0) -> Asked:
+    def asked(self, until: float = 0.0) -> LoadResult:
         """Return what there is now; an interrupted run may still add to its own list."""
         with self._lock:
             outcomes = list(self._outcomes)
             if self.stopped is None and max(self._in_a_row.values()) >= PATIENCE_AT_END:
                 self.stopped = next(outcome.error[1] for outcome in reversed(outcomes) if outcome.error)
-        return Asked(outcomes, max((until, *(outcome.end for outcome in outcomes))), self.stopped)
+        return LoadResult(outcomes, max((until, *(outcome.end for outcome in outcomes))), self.stopped)
 
 
 def closed_loop(
     ask: Ask, order: Iterator[int], concurrency: int, bounds: Bounds, interrupt: Callable[[], None] = lambda: None
-) -> Asked:
+) -> LoadResult:
     """Ask with `concurrency` threads, each for the next photograph of `order` once it has its answer.
 
     Each asks at least once, and what is asked at the end is waited for. Interrupted from the keyboard, the run keeps
@@ -148,7 +148,7 @@ def open_loop(
     seed: int = 0,
     workers: int = MOST_IN_FLIGHT,
     interrupt: Callable[[], None] = lambda: None,
-) -> Asked:
+) -> LoadResult:
     """Ask for `rate` photographs a second on average, at random times, the same ones for the same seed.
 
     Up to `workers` are in flight at a time and others wait, which is part of their latency. One that arrives where 256
@@ -205,7 +205,7 @@ def _interrupted(
     record: _Record,
     interrupt: Callable[[], None],
     pending: set[Future[bool]] = frozenset(),  # type: ignore[assignment]
-) -> Asked:
+) -> LoadResult:
     """Return what there is, before what is in flight fails."""
     record.end("It was interrupted.")
     asked = record.asked()

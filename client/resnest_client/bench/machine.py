@@ -11,7 +11,7 @@ from pathlib import Path
 from shlex import join
 
 import resnest_core
-from resnest_client.choosing import HIDDEN, without_user
+from resnest_client.detector_options import HIDDEN, without_user
 
 PACKAGES = ("resnest-serving", "numpy", "opencv-python-headless", "onnxruntime", "openvino", "httpx", "tritonclient")
 

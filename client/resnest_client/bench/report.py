@@ -9,8 +9,8 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
+from resnest_client.bench.percentiles import Interval
 from resnest_client.bench.results import Run, same_loads
-from resnest_client.bench.statistics import Interval
 
 HEADERS = (
     "load",

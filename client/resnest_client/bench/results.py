@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from resnest_client.bench.statistics import Interval
+from resnest_client.bench.percentiles import Interval
 from resnest_core.errors import ParameterError
 
 PERCENTILES = (50, 90, 95, 99)

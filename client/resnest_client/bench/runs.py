@@ -9,13 +9,13 @@ from datetime import datetime, timezone
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from resnest_client.bench.load import MOST_IN_FLIGHT, Asked, Bounds, Outcome, closed_loop, open_loop
+from resnest_client.bench.load import MOST_IN_FLIGHT, Bounds, LoadResult, Outcome, closed_loop, open_loop
 from resnest_client.bench.machine import command_line, describe_machine, git_commit, package_versions
-from resnest_client.bench.measuring import MIB, Meter
+from resnest_client.bench.meter import MIB, Meter
+from resnest_client.bench.percentiles import confidence_interval, percentile
 from resnest_client.bench.photographs import Photograph, seeded_order
 from resnest_client.bench.results import PERCENTILES, Gpu, Latency, Memory, Run, Subject
-from resnest_client.bench.server import Told, ask_server, find_process, mean_milliseconds
-from resnest_client.bench.statistics import confidence_interval, percentile
+from resnest_client.bench.server_metrics import ServerMetrics, find_process, mean_milliseconds, read_server_metrics
 from resnest_core.detector import Detector
 
 
@@ -67,7 +67,7 @@ class Bench:
 
     def run(self, load: Load, number: int) -> Measured:
         """Warm up, and run a load once, as the round of this number."""
-        warmed = Asked()
+        warmed = LoadResult()
         if self._plan.warm_up != Bounds():
             warmed = self._closed(load.concurrency or 1, self._plan.warm_up)
         started = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -111,7 +111,9 @@ class Bench:
     def _is_here(self) -> bool:
         return self._url is None or self._process is not None
 
-    def _used(self, meter: Meter, before: Told | None, after: Told | None, images: int) -> dict[str, Any]:
+    def _used(
+        self, meter: Meter, before: ServerMetrics | None, after: ServerMetrics | None, images: int
+    ) -> dict[str, Any]:
         """Return CPU time and memory of who detects and of who asks."""
         server_cpu, memory, measured_by = meter.server_cpu, meter.server_memory, "process"
         if self._process is None:
@@ -139,7 +141,7 @@ class Bench:
         data = plan.photographs[photograph].data
         return len(self._detector.detect(data, score_threshold=plan.score_threshold, masks=plan.masks))
 
-    def _asked(self, load: Load) -> Asked:
+    def _asked(self, load: Load) -> LoadResult:
         if load.rate is None:
             return self._closed(load.concurrency or 1, self._plan.bounds)
         return open_loop(
@@ -152,14 +154,14 @@ class Bench:
             interrupt=self._detector.close,
         )
 
-    def _closed(self, concurrency: int, bounds: Bounds) -> Asked:
+    def _closed(self, concurrency: int, bounds: Bounds) -> LoadResult:
         return closed_loop(self._ask, self._order(), concurrency, bounds, self._detector.close)
 
     def _order(self) -> Iterator[int]:
         return seeded_order(len(self._plan.photographs), self._plan.seed)
 
-    def _ask_server(self) -> Told | None:
-        return ask_server(self._url, self._detector.card.name) if self._url else None
+    def _ask_server(self) -> ServerMetrics | None:
+        return read_server_metrics(self._url, self._detector.card.name) if self._url else None
 
 
 def latency_of(latencies_ms: Sequence[float]) -> Latency | None:
@@ -174,13 +176,13 @@ def latency_of(latencies_ms: Sequence[float]) -> Latency | None:
     )
 
 
-def _only_errors(warmed: Asked) -> Asked:
+def _only_errors(warmed: LoadResult) -> LoadResult:
     """Return what a warm-up says that ended early: nothing of it is a measurement."""
     errors = [outcome for outcome in warmed.outcomes if outcome.error is not None]
-    return Asked(errors, warmed.seconds, warmed.stopped)
+    return LoadResult(errors, warmed.seconds, warmed.stopped)
 
 
-def _told_use(before: Told | None, after: Told | None) -> tuple[float | None, float | None]:
+def _told_use(before: ServerMetrics | None, after: ServerMetrics | None) -> tuple[float | None, float | None]:
     """Return CPU seconds between two looks, and the greater memory of both in MiB, as the server tells them."""
     if before is None or after is None or before.cpu_seconds is None or after.cpu_seconds is None:
         return None, None

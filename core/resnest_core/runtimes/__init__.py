@@ -7,7 +7,7 @@ from resnest_core.runtimes.base import Runtime
 from resnest_core.runtimes.fake import FakeRuntime
 from resnest_core.runtimes.onnxruntime_runtime import OnnxRuntime
 from resnest_core.runtimes.openvino_runtime import OpenVinoRuntime
-from resnest_core.runtimes.tensorrt_runtime import TensorRtRuntime
+from resnest_core.runtimes.tensorrt.runtime import TensorRtRuntime
 
 RUNTIMES: dict[str, type[Runtime]] = {
     OnnxRuntime.name: OnnxRuntime,

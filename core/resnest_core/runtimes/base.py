@@ -8,11 +8,11 @@ from pathlib import Path
 from typing_extensions import Self
 
 from resnest_core.card import ModelCard
-from resnest_core.closing import Closing
+from resnest_core.closeable import Closeable
 from resnest_core.tensors import Tensors
 
 
-class Runtime(Closing, ABC):
+class Runtime(Closeable, ABC):
     """A loaded network. A context manager; `run` may be called from several threads."""
 
     name: str

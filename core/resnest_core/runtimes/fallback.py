@@ -8,7 +8,7 @@ from pathlib import Path
 from resnest_core.errors import MissingExtraError, ModelError, RuntimeUnavailableError
 from resnest_core.runtimes.base import Runtime
 from resnest_core.runtimes.onnxruntime_runtime import OnnxRuntime
-from resnest_core.runtimes.tensorrt_runtime import TensorRtRuntime
+from resnest_core.runtimes.tensorrt.runtime import TensorRtRuntime
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from resnest_core import tensors
 from resnest_core.buckets import WASTE, Buckets
 from resnest_core.detector import checked_threshold
-from resnest_core.ensemble import IMAGE, SCORE_THRESHOLD, WANT_MASKS
 from resnest_core.errors import ParameterError
 from resnest_core.images import decode_image
 from resnest_core.preprocess import prepare, stack
 from resnest_core.threads import work_in_callers_thread
+from resnest_core.triton_ensemble import IMAGE, SCORE_THRESHOLD, WANT_MASKS
 from resnest_core.triton_models.common import (
     Request,
     Response,

@@ -11,12 +11,12 @@ from resnest_export.models.fpn import FPN
 from resnest_export.models.resnest import ResNeSt
 from resnest_export.models.roi_heads import CascadeRoIHead, RoIHead
 from resnest_export.models.rpn import RPN
-from resnest_export.ops import batched_nms, top
+from resnest_export.ops import batched_nms, topk
 
 IOU_THRESHOLD = 0.5
 
 
-class Found(NamedTuple):
+class DetectorOutput(NamedTuple):
     """Detections of B images, K rows each, best score first.
 
     boxes (B, K, 4) in resized pixels; scores (B, K), −inf where there is no detection; labels (B, K);
@@ -46,7 +46,9 @@ class TwoStageDetector(nn.Module):
     def has_masks(self) -> bool:
         return hasattr(self.roi_head, "mask_head")
 
-    def forward(self, images: Tensor, image_sizes: Tensor, score_thresholds: Tensor, want_masks: Tensor) -> Found:
+    def forward(
+        self, images: Tensor, image_sizes: Tensor, score_thresholds: Tensor, want_masks: Tensor
+    ) -> DetectorOutput:
         """Detect objects.
 
         Args:
@@ -65,11 +67,11 @@ class TwoStageDetector(nn.Module):
             spread(class_scores, rows, objectness.shape), spread(class_boxes, rows, objectness.shape), score_thresholds
         )
         if not self.has_masks:
-            return Found(boxes, scores, labels, None)
+            return DetectorOutput(boxes, scores, labels, None)
 
         rows = occupied_rows((scores > -torch.inf) & want_masks)
         masks = self.roi_head.masks(pyramid, as_rois(boxes, rows), labels.flatten()[rows])
-        return Found(boxes, scores, labels, spread(masks, rows, scores.shape))
+        return DetectorOutput(boxes, scores, labels, spread(masks, rows, scores.shape))
 
     def best(
         self, scores: Tensor, boxes: Tensor, score_thresholds: Tensor, most: int | None = None
@@ -90,7 +92,7 @@ class TwoStageDetector(nn.Module):
         boxes = boxes.expand(-1, -1, classes, -1).flatten(1, 2)  # (B, P·C, 4)
         places = torch.arange(scores.shape[1], device=scores.device)
         if most is not None:
-            scores, places = top(scores, min(most, scores.shape[1]))
+            scores, places = topk(scores, min(most, scores.shape[1]))
             boxes = boxes.gather(1, places[..., None].expand(-1, -1, 4))
         groups = (places % classes).int().expand_as(scores)
         keep, _ = batched_nms(

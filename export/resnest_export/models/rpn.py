@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from resnest_export.models import boxes
 from resnest_export.models.fpn import STRIDES
-from resnest_export.ops import apart, batched_nms, top
+from resnest_export.ops import apart, batched_nms, topk
 
 RATIOS = (0.5, 1.0, 2.0)
 PER_LEVEL = 1000  # candidates of a level before NMS, and at most so many after it
@@ -56,7 +56,7 @@ class RPN(nn.Module):
         keep = keep.long().view_as(scores)
         kept_scores = scores.gather(2, keep.clamp(min=0)).masked_fill(keep < 0, -torch.inf).flatten(1)
         kept_boxes = candidates.gather(2, keep.clamp(min=0)[..., None].expand_as(candidates)).flatten(1, 2)
-        best_scores, best = top(kept_scores, self.max_proposals)
+        best_scores, best = topk(kept_scores, self.max_proposals)
         return kept_boxes.gather(1, best[..., None].expand(-1, -1, 4)), best_scores
 
     def _level(self, x: Tensor, stride: int, image_sizes: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,7 +66,7 @@ class RPN(nn.Module):
         scores = 1 / (1 + torch.exp(-self.rpn_cls(x)))
         scores = scores.permute(0, 2, 3, 1).flatten(1)  # (B, H·W·A)
         deltas = torch.unflatten(self.rpn_reg(x).permute(0, 2, 3, 1).flatten(1), 1, (-1, 4))  # (B, H·W·A, 4)
-        scores, index = top(F.pad(scores, (0, PER_LEVEL), value=-torch.inf), PER_LEVEL)
+        scores, index = topk(F.pad(scores, (0, PER_LEVEL), value=-torch.inf), PER_LEVEL)
         index = index.clamp(max=deltas.shape[1] - 1)
         anchors = boxes.anchors_at(index, x.shape[3], stride, self.anchor_scale, RATIOS)
         decoded = boxes.decode(anchors, deltas.gather(1, index[..., None].expand(-1, -1, 4)))

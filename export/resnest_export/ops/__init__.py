@@ -5,6 +5,6 @@ Two are custom ones in ONNX, domain `resnest` version 1: each a PyTorch implemen
 
 from resnest_export.ops.nms import apart, batched_nms
 from resnest_export.ops.roi_align import multi_level_roi_align
-from resnest_export.ops.top import top
+from resnest_export.ops.topk import topk
 
-__all__ = ["apart", "batched_nms", "multi_level_roi_align", "top"]
+__all__ = ["apart", "batched_nms", "multi_level_roi_align", "topk"]

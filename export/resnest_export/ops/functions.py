@@ -14,7 +14,7 @@ from onnxscript import FLOAT, INT32, INT64, script
 from onnxscript import opset18 as op
 from onnxscript.values import Opset
 
-from resnest_export.domain import DOMAIN, VERSION
+from resnest_export.onnx_domain import DOMAIN, VERSION
 
 resnest = Opset(DOMAIN, VERSION)
 

@@ -18,7 +18,11 @@ import onnx
 from rich.console import Console
 
 from resnest_core.card import ModelCard
-from resnest_core.engine_manifest import (
+from resnest_core.errors import MissingExtraError, ParameterError, RuntimeUnavailableError
+from resnest_core.hashing import sha256
+from resnest_core.runtimes.tensorrt.cuda import Cuda, Gpu
+from resnest_core.runtimes.tensorrt.library import MODULES
+from resnest_core.runtimes.tensorrt.manifest import (
     COMPUTE_CAPABILITIES,
     HARDWARE_COMPATIBILITY,
     PLAN,
@@ -27,10 +31,6 @@ from resnest_core.engine_manifest import (
     Flavour,
     manifest_path,
 )
-from resnest_core.errors import MissingExtraError, ParameterError, RuntimeUnavailableError
-from resnest_core.hashing import sha256
-from resnest_core.runtimes.cuda import Cuda, Gpu
-from resnest_core.runtimes.tensorrt_library import MODULES
 from resnest_export.kernels.compiling import kernels_sha256
 from resnest_export.tensorrt.builder import EngineBuilder, EngineOptions
 from resnest_export.tensorrt.progress import Progress

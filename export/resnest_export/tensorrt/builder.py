@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from resnest_core import tensors
-from resnest_core.engine_manifest import EngineProfile, Flavour, HardwareCompatibility, ShapeBHW
 from resnest_core.errors import InvalidModelError, ParameterError, RuntimeUnavailableError
-from resnest_core.runtimes.tensorrt_library import load_library
+from resnest_core.runtimes.tensorrt.library import load_library
+from resnest_core.runtimes.tensorrt.manifest import EngineProfile, Flavour, HardwareCompatibility, ShapeBHW
 from resnest_export.tensorrt import callbacks
 from resnest_export.tensorrt.progress import Progress
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from resnest_export.models.detector import Found, TwoStageDetector
+from resnest_export.models.detector import DetectorOutput, TwoStageDetector
 
 MAX_CANDIDATES = 3840
 """The most that TensorRT's TopK gives. Classes of proposals beyond the best so many aren't looked at."""
@@ -26,7 +26,9 @@ class FixedSizeDetector(nn.Module):
         self.detector = detector
         self.most_candidates = 0
 
-    def forward(self, images: Tensor, image_sizes: Tensor, score_thresholds: Tensor, want_masks: Tensor) -> Found:
+    def forward(
+        self, images: Tensor, image_sizes: Tensor, score_thresholds: Tensor, want_masks: Tensor
+    ) -> DetectorOutput:
         """See `TwoStageDetector.forward`."""
         detector = self.detector
         pyramid = detector.neck(detector.backbone(images))
@@ -44,12 +46,12 @@ class FixedSizeDetector(nn.Module):
             self.most_candidates = max(self.most_candidates, int(candidates.max()))
         boxes, scores, labels = detector.best(class_scores, class_boxes, score_thresholds, MAX_CANDIDATES)
         if not detector.has_masks:
-            return Found(boxes, scores, labels, None)
+            return DetectorOutput(boxes, scores, labels, None)
 
         masks = detector.roi_head.masks(pyramid, all_rois(boxes), labels.flatten())
         masks = torch.unflatten(masks, 0, (-1, boxes.shape[1]))  # (B, K, 28, 28)
         wanted = (scores > -torch.inf) & want_masks  # (B, K)
-        return Found(boxes, scores, labels, masks.masked_fill(~wanted[..., None, None], 0))
+        return DetectorOutput(boxes, scores, labels, masks.masked_fill(~wanted[..., None, None], 0))
 
 
 def all_rois(boxes: Tensor) -> Tensor:

@@ -10,14 +10,14 @@ import torch
 from onnx import TensorProto, helper
 
 from resnest_core.card import ModelCard
-from resnest_export.deployed import DeployedDetector
-from resnest_export.domain import DOMAIN, VERSION
-from resnest_export.fold import fold_batch_norm
+from resnest_export.batch_norm_folding import fold_batch_norm
+from resnest_export.deployed_detector import DeployedDetector
 from resnest_export.kernels.contracts import ROI_ALIGN
 from resnest_export.models.detector import TwoStageDetector
+from resnest_export.onnx_domain import DOMAIN, VERSION
 from resnest_export.ops.functions import function_bodies
 from resnest_export.tensorrt.fixed_size import FixedSizeDetector
-from resnest_export.tensorrt.half import use_half
+from resnest_export.tensorrt.half_precision import use_half
 from resnest_export.to_onnx import trace
 
 LOOKUP: dict[str, str | int] = {"plugin_namespace": DOMAIN, "plugin_version": str(VERSION), "aot": 1}
@@ -37,7 +37,7 @@ def fixed_size_graph(
     Args:
         detector: in float32, as it was built.
         card: of the model.
-        dtype: float32, or a type of 16 bits for the parts that `resnest_export.tensorrt.half` names.
+        dtype: float32, or a type of 16 bits for the parts that `resnest_export.tensorrt.half_precision` names.
     """
     fold_batch_norm(detector)
     if dtype is not torch.float32:

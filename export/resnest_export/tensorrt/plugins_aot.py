@@ -20,8 +20,8 @@ import tensorrt as trt
 import tensorrt.plugin as trtp
 from numpy.typing import NDArray
 
-from resnest_export.domain import DOMAIN
 from resnest_export.kernels.contracts import TensorType
+from resnest_export.onnx_domain import DOMAIN
 from resnest_export.tensorrt.operators import (
     ELEMENT_TYPES,
     OPERATORS,

@@ -17,8 +17,8 @@ import tensorrt_rtx as trt
 from typing_extensions import Self
 
 from resnest_core.errors import ParameterError
-from resnest_export.domain import DOMAIN, VERSION
 from resnest_export.kernels.contracts import TensorType
+from resnest_export.onnx_domain import DOMAIN, VERSION
 from resnest_export.tensorrt.driver import LoadedKernel
 from resnest_export.tensorrt.operators import (
     ELEMENT_TYPES,

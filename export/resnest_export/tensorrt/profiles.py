@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from resnest_core.buckets import COMMON_RATIO_HW, Buckets, bucket_size_hw, bucket_sizes_hw, padded_sizes_hw
 from resnest_core.card import ModelCard
-from resnest_core.engine_manifest import EngineProfile
 from resnest_core.preprocess import resized_size_hw
+from resnest_core.runtimes.tensorrt.manifest import EngineProfile
 
 
 def profiles(card: ModelCard, buckets: Buckets, max_batch: int) -> tuple[EngineProfile, ...]:

@@ -22,8 +22,8 @@ from resnest_core.drawing import encode
 from resnest_core.errors import MissingExtraError, ParameterError, RuntimeUnavailableError
 from resnest_core.runtimes import RUNTIMES, FakeRuntime
 from resnest_core.tensors import Tensors
+from tests.client.client_variants import pixels
 from tests.client.fake_triton import UNAVAILABLE, Triton
-from tests.client.kinds import pixels
 from tests.client.served import Serve
 
 FAILED = 1

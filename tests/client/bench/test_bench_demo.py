@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from resnest_client.bench import all_models
 from resnest_client.bench.results import Run, read_runs
 from resnest_core.repository import network_path
 from tests.client.bench.test_bench import FAILED, bench
@@ -110,14 +111,13 @@ def test_all_of_a_repository(tmp_path: Path) -> None:
 
 
 def test_all_survives_a_child_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from resnest_client.bench import every
     from resnest_client.bench.load import Bounds
     from resnest_client.bench.runs import Plan
 
-    monkeypatch.setattr(every, "_measure", _killed)
-    jobs = [every.Job(name, "onnxruntime", "cpu", None, tmp_path) for name in ("one", "two")]
-    results = list(every.measure_all(jobs, Plan([], Bounds(count=1), Bounds()), range(1, 3)))
-    assert [isinstance(result, every.Failure) and "too little memory" in result.reason for result in results] == [
+    monkeypatch.setattr(all_models, "_measure", _killed)
+    jobs = [all_models.Job(name, "onnxruntime", "cpu", None, tmp_path) for name in ("one", "two")]
+    results = list(all_models.measure_all(jobs, Plan([], Bounds(count=1), Bounds()), range(1, 3)))
+    assert [isinstance(result, all_models.Failure) and "too little memory" in result.reason for result in results] == [
         True
     ] * 2
 

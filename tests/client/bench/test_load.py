@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from resnest_client.bench import load
-from resnest_client.bench.load import Asked, Bounds, Outcome, closed_loop, open_loop
+from resnest_client.bench.load import Bounds, LoadResult, Outcome, closed_loop, open_loop
 from resnest_core.errors import NotAnImageError, RuntimeUnavailableError
 
 
@@ -47,11 +47,11 @@ def gone(_: int) -> int:
     raise RuntimeUnavailableError("It can't be reached.") from ConnectionRefusedError()
 
 
-def latencies(asked: Asked) -> list[float]:
+def latencies(asked: LoadResult) -> list[float]:
     return sorted(outcome.end - outcome.start for outcome in asked.outcomes if outcome.error is None)
 
 
-def kinds(asked: Asked) -> Counter[str]:
+def kinds(asked: LoadResult) -> Counter[str]:
     return Counter(outcome.error[0] for outcome in asked.outcomes if outcome.error)
 
 

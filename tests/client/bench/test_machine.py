@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from resnest_client.bench.machine import command_line, describe_machine, git_commit, package_versions
-from resnest_client.choosing import without_user
+from resnest_client.detector_options import without_user
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from resnest_client.bench import every, report
+from resnest_client.bench import all_models, report
 from resnest_client.bench.results import Gpu
 from resnest_core.published import PUBLISHED
 from tests.client.bench.examples import SUBJECT, example_run
@@ -67,12 +67,12 @@ def test_all_stands_beside_what_was_published() -> None:
     )
     own = published.model_copy(update={"model": "mask_rcnn_s101"})
     runs = [example_run(subject=subject) for subject in (published, own, SUBJECT)]
-    job = every.Job("broken", "openvino", "cpu", None, None)  # type: ignore[arg-type]
-    page = every.markdown(runs, [every.Failure(job, "It is damaged.")])
+    job = all_models.Job("broken", "openvino", "cpu", None, None)  # type: ignore[arg-type]
+    page = all_models.markdown(runs, [all_models.Failure(job, "It is damaged.")])
     lines = [line for line in page.splitlines() if line.startswith("| ")]
     assert lines[2].startswith("| mask_rcnn_s50 | 42.6 | 38.1 | onnxruntime | 10.0 |")
     assert lines[3].startswith("| mask_rcnn_s101† | 45.2 | 40.2 |")
     assert lines[4].startswith("| demo† | – | – |")
     assert "† not the published weights: speed depends on shapes and the number of detections, both printed." in page
     assert "broken in openvino failed: It is damaged." in page
-    assert "†" not in every.markdown(runs[:1], [])
+    assert "†" not in all_models.markdown(runs[:1], [])

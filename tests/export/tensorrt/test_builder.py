@@ -12,8 +12,8 @@ from unittest.mock import MagicMock
 import pytest
 from rich.console import Console
 
-from resnest_core.engine_manifest import EngineProfile, Flavour, HardwareCompatibility
 from resnest_core.errors import InvalidModelError, ParameterError, RuntimeUnavailableError
+from resnest_core.runtimes.tensorrt.manifest import EngineProfile, Flavour, HardwareCompatibility
 from resnest_export.tensorrt import builder as module
 from resnest_export.tensorrt.builder import EngineBuilder, EngineOptions
 from resnest_export.tensorrt.progress import Progress

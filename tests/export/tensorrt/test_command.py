@@ -9,10 +9,10 @@ import torch
 from typer.testing import CliRunner, Result
 
 from resnest_core.cli import build
-from resnest_core.engine_manifest import EngineManifest, Flavour, manifest_path
 from resnest_core.errors import ParameterError, RuntimeUnavailableError
 from resnest_core.repository import load_detector, network_path
-from resnest_core.runtimes.cuda import Cuda, Gpu
+from resnest_core.runtimes.tensorrt.cuda import Cuda, Gpu
+from resnest_core.runtimes.tensorrt.manifest import EngineManifest, Flavour, manifest_path
 from resnest_export.tensorrt import build as building
 from tests.weights import DEMO, demo_state_dict
 

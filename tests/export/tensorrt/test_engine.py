@@ -11,9 +11,9 @@ import onnx
 import pytest
 
 from resnest_core.buckets import Buckets
-from resnest_core.engine_manifest import EngineManifest, Flavour, manifest_path
 from resnest_core.errors import InvalidModelError, MissingExtraError, ParameterError, RuntimeUnavailableError
-from resnest_core.runtimes.cuda import Cuda, Gpu
+from resnest_core.runtimes.tensorrt.cuda import Cuda, Gpu
+from resnest_core.runtimes.tensorrt.manifest import EngineManifest, Flavour, manifest_path
 from resnest_export.kernels.compiling import kernels_sha256
 from resnest_export.tensorrt import build
 from resnest_export.tensorrt.build import Built, build_engine

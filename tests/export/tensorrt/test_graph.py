@@ -13,7 +13,7 @@ from resnest_core import tensors
 from resnest_core.images import load_image
 from resnest_core.preprocess import prepare, stack
 from resnest_core.tensors import Tensors
-from resnest_export.deployed import DeployedDetector
+from resnest_export.deployed_detector import DeployedDetector
 from resnest_export.tensorrt.fixed_size import MAX_CANDIDATES
 from resnest_export.tensorrt.graph import custom_nodes, runnable
 from tests.export import goldens

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnest_core.buckets import Buckets, bucket_size_hw, bucket_sizes_hw
-from resnest_core.engine_manifest import EngineProfile
 from resnest_core.preprocess import resized_size_hw
+from resnest_core.runtimes.tensorrt.manifest import EngineProfile
 from resnest_export.tensorrt.profiles import profiles
 from tests.export import goldens
 

@@ -12,17 +12,17 @@ from onnx.numpy_helper import to_array
 
 from resnest_core.buckets import Buckets
 from resnest_core.detector import InProcessDetector
-from resnest_core.engine_manifest import Flavour
 from resnest_core.evaluation import evaluate
 from resnest_core.repository import network_path
 from resnest_core.runtimes import OnnxRuntime
+from resnest_core.runtimes.tensorrt.manifest import Flavour
 from resnest_export.precision import Precision
 from resnest_export.quantize import SENSITIVE, calibration_images
 from resnest_export.tensorrt.build import build_engine
 from resnest_export.tensorrt.builder import EngineOptions
-from resnest_export.tensorrt.eight_bits import LARGEST_FP8, quantize_graph
 from resnest_export.tensorrt.graph import runnable, without_bodies
 from resnest_export.tensorrt.profiles import profiles
+from resnest_export.tensorrt.quantization import LARGEST_FP8, quantize_graph
 from resnest_export.tensorrt.unoptimized import UnoptimizedOnnxRuntime
 from resnest_export.to_onnx import save_with_card
 from tests.export import goldens

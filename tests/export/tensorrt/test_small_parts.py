@@ -15,7 +15,7 @@ from rich.console import Console
 
 from resnest_core.errors import MissingExtraError, ParameterError, RuntimeUnavailableError
 from resnest_export.tensorrt import rtx_library
-from resnest_export.tensorrt.options import compute_capabilities
+from resnest_export.tensorrt.cli_options import compute_capabilities
 from resnest_export.tensorrt.progress import Progress
 
 

@@ -16,7 +16,7 @@ from pycocotools import mask as coco
 
 from resnest_core.images import load_image
 from resnest_core.runtimes import FakeRuntime
-from resnest_server.page import FOLDER
+from resnest_server.demo_page import FOLDER
 from tests.server.live import live
 from tests.server.page.tools import (
     FIRST_DRAW,

@@ -1,0 +1,1 @@
+"""`resnest bench --profile`: one image's time by stage, in this process."""

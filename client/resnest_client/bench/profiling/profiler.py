@@ -1,0 +1,198 @@
+"""`resnest bench --profile`: one image's time by stage, in this process."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import perf_counter, process_time
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Console
+
+from resnest_client.bench.machine import command_line, describe_machine, git_commit, package_versions
+from resnest_client.bench.profiling.flops import count_gflop
+from resnest_client.bench.profiling.operators import PROFILED, Operators, ProfiledNetwork, load_profiled
+from resnest_client.bench.profiling.peak import Peak
+from resnest_client.bench.profiling.request import ProfileRequest, first_image, read_model
+from resnest_client.bench.profiling.results import BETWEEN, Profile, ProfiledImage, Stage
+from resnest_client.bench.profiling.stages import BACKBONE, NETWORK, OF_MASKS, Graph
+from resnest_client.bench.results import Subject
+from resnest_core import tensors
+from resnest_core.card import ModelCard
+from resnest_core.detections import Detections
+from resnest_core.detector import checked_threshold, unpack
+from resnest_core.errors import ParameterError
+from resnest_core.formats.native import native
+from resnest_core.images import decode_image
+from resnest_core.preprocess import PreparedImage, prepare, stack
+from resnest_core.runtimes import fastest_runtime
+
+DECODE, RESIZE, RUN, ENCODE = PASS = ("decode", "resize", "network", "encode")
+COUNT = 3
+MOST_RUNS = 1000
+PEAK_TRIES = 3  # before the runs, and as many after
+
+Times = dict[str, float]
+
+
+def profile(request: ProfileRequest, console: Console) -> Profile:
+    """Profile the first usable image; the console is told which model and image are taken.
+
+    Raises:
+        ParameterError: there is no such runtime, or no usable image, or the count makes no sense.
+        ModelNotFoundError: there is no such model.
+        InvalidModelError: the file is damaged, or wasn't made by `resnest export`.
+        MissingExtraError: a package isn't installed.
+        RuntimeUnavailableError: the runtime can't run the model here.
+    """
+    runtime, count = request.runtime or fastest_runtime("cpu").name, COUNT if request.runs is None else request.runs
+    if runtime not in PROFILED:
+        raise ParameterError(f"There is no runtime {runtime!r}: use one of {', '.join(PROFILED)}.")
+    if not 1 <= count <= MOST_RUNS:
+        raise ParameterError(f"--count must be from 1 to {MOST_RUNS} with --profile, not {count}.")
+    file, data = first_image(request.images)
+    graph, card = read_model(request)
+    threshold, masks = checked_threshold(request.score_threshold, card), request.masks and card.has_masks
+    console.print(f"Profiling {card.name} in {runtime} on {file.name}.", markup=False)
+    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+    inputs = _inputs(prepare(decode_image(data), card), card, threshold, masks)
+    peak = Peak(runtime, request.threads)
+    peak.measure(PEAK_TRIES)
+    with TemporaryDirectory() as folder:
+        network = load_profiled(runtime, graph.model, card, request.threads, Path(folder))
+        passes = [_pass(data, card, network, threshold, masks) for _ in range(count + 1)][1:]
+        operators = network.operators()[1:]
+        del network
+    peak.measure(PEAK_TRIES)
+    gflop = count_gflop(graph, inputs, request.threads)
+
+    networks = [_by_stage(graph, run) for run in operators]
+    names = [name for name in NETWORK if name not in OF_MASKS or card.has_masks]
+    ms: Times = {name: median(each.ms[name] for each in passes) for name in (DECODE, RESIZE)}
+    ms |= {name: median(stages.get(name, 0.0) for stages, _ in networks) for name in names}
+    left = [each.ms[RUN] - sum(stages.values()) for each, (stages, _) in zip(passes, networks, strict=True)]
+    ms[BETWEEN] = max(median(left), 0.0)
+    ms[ENCODE] = median(each.ms[ENCODE] for each in passes)
+    cores = median(each.cpu_ms / each.ms[RUN] for each in passes)
+    wholes = [each.whole_ms for each in passes]
+    height, width = inputs[tensors.IMAGES].shape[1:3]
+    return Profile(
+        subject=Subject(
+            model=card.name,
+            precision=card.precision,
+            checkpoint_sha256=card.checkpoint_sha256,
+            runtime=runtime,
+            device="cpu",
+            threads=request.threads,
+        ),
+        image=ProfiledImage(file=file.name, size_hw=passes[0].detections.image_size_hw, padded_size_hw=(height, width)),
+        detections=len(passes[0].detections.scores),
+        masks=masks,
+        score_threshold=request.score_threshold,
+        count=count,
+        stages=_rows(ms, gflop, peak, cores),
+        whole_ms=median(wholes),
+        whole_range_ms=(min(wholes), max(wholes)),
+        by_neighbour_ms=median(neighbours for _, neighbours in networks),
+        gflop=sum(gflop.values()),
+        network_cpu_ms=median(each.cpu_ms for each in passes),
+        network_cores=cores,
+        peak_gflop_per_second=peak.gflop_per_second,
+        threads=peak.threads,
+        notes=_notes(graph, card),
+        started=started,
+        machine=describe_machine(),
+        versions=package_versions(),
+        git_commit=git_commit(),
+        command=command_line(),
+    )
+
+
+class Pass(NamedTuple):
+    """One image's way: milliseconds by what was done, and of all; and what was found."""
+
+    ms: Times
+    whole_ms: float
+    cpu_ms: float
+    """Of all threads of this process, in the network."""
+    detections: Detections
+
+
+def _pass(data: bytes, card: ModelCard, network: ProfiledNetwork, threshold: float, masks: bool) -> Pass:
+    times = [perf_counter()]
+    pixels = decode_image(data)
+    times.append(perf_counter())
+    prepared = prepare(pixels, card)
+    inputs = _inputs(prepared, card, threshold, masks)
+    times.append(perf_counter())
+    cpu = process_time()
+    outputs = network.run(inputs)
+    cpu = process_time() - cpu
+    times.append(perf_counter())
+    detections = unpack(outputs, 0, prepared.original_size_hw, masks)
+    json.dumps(native(detections, card, masks="rle" if masks else "none"))
+    times.append(perf_counter())
+    network.note()
+    ms = {name: (end - start) * 1e3 for name, (start, end) in zip(PASS, pairwise(times), strict=True)}
+    return Pass(ms, (times[-1] - times[0]) * 1e3, cpu * 1e3, detections)
+
+
+def _inputs(image: PreparedImage, card: ModelCard, threshold: float, masks: bool) -> tensors.Tensors:
+    inputs = stack([image]) | {
+        tensors.SCORE_THRESHOLDS: np.array([[threshold]], np.float32),
+        tensors.WANT_MASKS: np.array([[masks]]),
+    }
+    return {name: inputs[name] for name in tensors.input_names(card.has_masks)}
+
+
+def _by_stage(graph: Graph, operators: Operators) -> tuple[Times, float]:
+    """Return milliseconds by stage; and of those the ones in operators whose names tell none: theirs is the last's."""
+    found: Times = defaultdict(float)
+    by_neighbour, last = 0.0, BACKBONE
+    for name, ms in operators:
+        stage = graph.stage_of(name)
+        if stage is None:
+            by_neighbour += ms
+        last = stage or last
+        found[last] += ms
+    return dict(found), by_neighbour
+
+
+def _rows(ms: Times, gflop: Mapping[str, float], peak: Peak, cores: float) -> list[Stage]:
+    whole = sum(ms.values())
+    rows = []
+    for name, each in ms.items():
+        work = gflop.get(name, 0.0) if name in NETWORK else None
+        rate = work / each * 1e3 if work and each else None
+        rows.append(
+            Stage(
+                name=name,
+                ms=each,
+                share_of_time=each / whole,
+                gflop=work,
+                gflop_per_second=rate,
+                share_of_peak=rate / peak.gflop_per_second if rate else None,
+                share_of_used=rate / (peak.gflop_per_cpu_second * cores) if rate else None,
+            )
+        )
+    return rows
+
+
+def _notes(graph: Graph, card: ModelCard) -> list[str]:
+    notes = []
+    if graph.winograd:
+        notes.append(
+            "The heads' convolutions are Winograd products: their GFLOP are those of the products done, about a "
+            "third of the convolutions'."
+        )
+    if card.precision != "fp32":
+        notes.append(f"The peak is that of fp32; what is computed in {card.precision} may exceed it.")
+    return notes

@@ -1,0 +1,88 @@
+"""What a profile found out: the schema of `--profile --output`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from resnest_client.bench.percentiles import Interval
+from resnest_client.bench.results import Subject
+
+BETWEEN = "between operators"
+
+
+class Stage(BaseModel):
+    """One stage of an image's way; `BETWEEN` is what no operator of the network accounts for."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    ms: float
+    """Wall time, the median of the runs."""
+    share_of_time: float
+    """Of the stages' sum, 0…1."""
+    gflop: float | None
+    """None: no network, so not counted."""
+    gflop_per_second: float | None
+    share_of_peak: float | None
+    """Of what all threads could do, 0…1."""
+    share_of_used: float | None
+    """Of what the cores could do that the network had on average: on a busy machine the fairer figure."""
+
+
+class ProfiledImage(BaseModel):
+    """The image: its file's name, and (height, width) as it came, and as the network sees it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file: str
+    size_hw: tuple[int, int]
+    padded_size_hw: tuple[int, int]
+
+
+class Profile(BaseModel):
+    """One image's time by stage."""
+
+    model_config = ConfigDict(frozen=True)
+
+    subject: Subject
+    image: ProfiledImage
+    detections: int
+    masks: bool
+    score_threshold: float | None
+    count: int
+    """Runs, after one to warm up."""
+    stages: list[Stage]
+    """In the order of an image's way."""
+    whole_ms: float
+    """From bytes to JSON, measured around all stages; the median of the runs."""
+    whole_range_ms: Interval
+    """The least and the greatest."""
+    by_neighbour_ms: float
+    """In operators whose names tell no stage, which are counted with the one that ran before; part of the stages."""
+    gflop: float
+    network_cpu_ms: float
+    """CPU time of this process in the network, the median of the runs."""
+    network_cores: float
+    """The same ÷ wall time: less than the threads where others had the cores, or threads had to wait."""
+    peak_gflop_per_second: float
+    """Of all threads, fp32: the best rate by CPU time of many matrix products in ONNX Runtime."""
+    threads: int
+    """Of the runtime."""
+    notes: list[str]
+    started: str
+    """UTC, ISO 8601."""
+    machine: dict[str, str | int | float]
+    versions: dict[str, str]
+    git_commit: str | None
+    command: str
+
+    def stage(self, name: str) -> Stage:
+        """Return the stage of this name."""
+        return next(stage for stage in self.stages if stage.name == name)
+
+
+def write_profile(file: Path, profile: Profile) -> None:
+    """Write a profile as JSON."""
+    file.write_text(f"{profile.model_dump_json(indent=2)}\n", encoding="utf-8")

@@ -1,0 +1,23 @@
+"""Time-outs, retries and concurrency that every client starts from."""
+
+from __future__ import annotations
+
+from resnest_core.errors import ParameterError
+
+TIMEOUT = 60.0  # seconds; a large model on a busy CPU takes its time
+CONNECT_TIMEOUT = 10.0  # seconds at most to reach the server
+MAX_CONCURRENCY = 4  # requests to a gateway that are in flight at a time
+RETRIES = 2  # how many times at most a request is sent again
+GRPC_MAX_CONCURRENCY = 8  # to Triton: as many as the largest batch of the repository that is generated
+
+
+def check_bounds(timeout: float, max_concurrency: int) -> None:
+    """Refuse bounds that none could keep.
+
+    Raises:
+        ParameterError: one is outside what it may be.
+    """
+    if not timeout > 0:
+        raise ParameterError(f"timeout must be more than 0 seconds, not {timeout}.")
+    if max_concurrency < 1:
+        raise ParameterError(f"max_concurrency must be at least 1, not {max_concurrency}.")

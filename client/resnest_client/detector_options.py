@@ -1,0 +1,142 @@
+"""Which detector a command works with: one in this process, or one behind a server; the options that say so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+import typer
+from rich.console import Console
+
+from resnest_client.client_limits import GRPC_MAX_CONCURRENCY, MAX_CONCURRENCY, RETRIES
+from resnest_core.detector import InProcessDetector
+from resnest_core.errors import ModelNotFoundError, ParameterError
+from resnest_core.repository import default_model, find_repository, installed_models, load_detector
+
+if TYPE_CHECKING:
+    from resnest_client import GrpcDetector, HttpDetector
+
+GRPC = "grpc://"
+DEVICE = "cpu"  # where none is named
+HIDDEN = "…"
+
+ModelOption = Annotated[str | None, typer.Option("--model", help="Name of the model; the default one if not given.")]
+RuntimeOption = Annotated[
+    str | None,
+    typer.Option("--runtime", help="onnxruntime, openvino or tensorrt; else the faster of the first two."),
+]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, if not given, or cuda.")]
+RepositoryOption = Annotated[Path | None, typer.Option("--repository", help="The model repository.")]
+UrlOption = Annotated[
+    str | None,
+    typer.Option("--url", help="To ask instead: a gateway, http://localhost:8000, or Triton, grpc://localhost:8001."),
+]
+ApiKeyOption = Annotated[
+    str | None, typer.Option("--api-key", help="Of the gateway; better in the environment, as RESNEST_API_KEY.")
+]
+ConcurrencyOption = Annotated[
+    int | None,
+    typer.Option(
+        "--concurrency",
+        help="Requests in flight at a time; if not given "
+        f"{MAX_CONCURRENCY} to a gateway, {GRPC_MAX_CONCURRENCY} to Triton.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class DetectorOptions:
+    """A detector that options name; None: not given.
+
+    Raises:
+        ParameterError: an option would do nothing.
+    """
+
+    url: str | None = None
+    model: str | None = None
+    runtime: str | None = None
+    device: str | None = None
+    repository: Path | None = None
+    api_key: str | None = None
+
+    def __post_init__(self) -> None:
+        local = {"--runtime": self.runtime, "--device": self.device, "--repository": self.repository}
+        given = [name for name, value in local.items() if value is not None]
+        if self.url is not None and given:
+            raise ParameterError(f"{' and '.join(given)} can't be chosen with --url: the server has its own.")
+        if self.url is not None and self.url.startswith(GRPC) and self.api_key is not None:
+            raise ParameterError("--api-key is for a gateway: Triton asks for none.")
+
+    def at_once(self, concurrency: int | None) -> int:
+        """Return how many images are worked on at a time, where `--concurrency` is this.
+
+        Raises:
+            ParameterError: the option would do nothing, or isn't a number of requests.
+        """
+        if self.url is None:
+            if concurrency is not None:
+                raise ParameterError(
+                    "--concurrency is for --url: in this process one image is detected after the other."
+                )
+            return 1
+        if concurrency is not None and concurrency < 1:
+            raise ParameterError(f"--concurrency must be at least 1, not {concurrency}.")
+        return concurrency or (GRPC_MAX_CONCURRENCY if self.url.startswith(GRPC) else MAX_CONCURRENCY)
+
+    def open(
+        self, console: Console, max_concurrency: int = 1, *, threads: int | None = None, retries: int = RETRIES
+    ) -> InProcessDetector | GrpcDetector | HttpDetector:
+        """Return the detector; the console is told which model is taken where none is named.
+
+        Args:
+            max_concurrency: requests in flight at a time, to a server.
+            threads: of a runtime in this process; None: as many as there are cores.
+            retries: how many times at most a request to a server is sent again.
+        """
+        if self.url is None:
+            return _local(self.model, self.runtime, self.device, self.repository, threads, console)
+        return _remote(self.url, self.model, self.api_key, max_concurrency, retries)
+
+
+def _remote(
+    url: str, model: str | None, api_key: str | None, max_concurrency: int, retries: int
+) -> GrpcDetector | HttpDetector:
+    if url.startswith(GRPC):
+        from resnest_client import GrpcDetector
+
+        return GrpcDetector(url, model, retries=retries, max_concurrency=max_concurrency)
+    from resnest_client import HttpDetector
+
+    return HttpDetector(url, model, api_key=api_key, retries=retries, max_concurrency=max_concurrency)
+
+
+def _local(
+    model: str | None,
+    runtime: str | None,
+    device: str | None,
+    repository: Path | None,
+    threads: int | None,
+    console: Console,
+) -> InProcessDetector:
+    if model is None:
+        where = find_repository(repository)
+        names = installed_models(where)
+        if not names:
+            raise ModelNotFoundError(f"There are no models in {where}: `resnest export NAME` makes one.")
+        model = default_model(names)
+        if len(names) > 1:
+            console.print(f"Using {model}, the first of {', '.join(names)}; --model names another.")
+    return load_detector(model, runtime=runtime, device=device or DEVICE, threads=threads, repository=repository)
+
+
+def without_user(url: str) -> str:
+    """Return an address without the user's name and password; anything else as it is."""
+    if "://" not in url or "@" not in url:
+        return url
+    try:
+        parts = urlsplit(url)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    except ValueError:
+        return HIDDEN

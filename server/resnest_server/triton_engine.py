@@ -1,0 +1,145 @@
+"""Models that Triton runs: encoded images go to their ensembles by gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from opentelemetry import propagate
+
+from resnest_core import triton_ensemble
+from resnest_core.card import ModelCard
+from resnest_core.errors import InvalidModelError, ModelNotFoundError, RuntimeUnavailableError
+from resnest_server.engines import Engine, EngineResult, tracer
+from resnest_server.parameters import DetectOptions
+from resnest_server.settings import Settings
+from resnest_server.timings import Timings
+
+POLL_SECONDS = 1.0  # between looks at whether a model is ready
+PATIENCE_SECONDS = 5.0  # for an answer to a look
+
+log = logging.getLogger(__name__)
+
+
+def find_cards(settings: Settings) -> list[ModelCard]:
+    """Return the cards of the models to serve: those that the settings name, or all that Triton has ready.
+
+    Waits for Triton, and for the models named, as long as the settings allow.
+
+    Raises:
+        RuntimeUnavailableError: Triton can't be reached, or a model isn't ready.
+        ModelNotFoundError: Triton has none of our models, or not one of those named.
+        InvalidModelError: a model's tensors are not those that this version asks.
+    """
+    grpc = triton_ensemble.import_client()
+    end = time.monotonic() + settings.triton_wait_seconds
+    with grpc.InferenceServerClient(settings.triton_url, channel_args=triton_ensemble.CHANNEL_OPTIONS) as client:
+        while True:
+            try:
+                return _cards(client, settings)
+            except (RuntimeUnavailableError, ModelNotFoundError) as error:
+                if time.monotonic() > end:
+                    raise
+                log.info("%s Trying again.", error)
+                time.sleep(POLL_SECONDS)
+
+
+def _cards(client: Any, settings: Settings) -> list[ModelCard]:
+    from tritonclient.utils import InferenceServerException
+
+    try:
+        ready = {model.name for model in client.get_model_repository_index().models if model.state == "READY"}
+        if missing := sorted(set(settings.models) - ready):
+            raise ModelNotFoundError(
+                f"Triton at {settings.triton_url} has no model {', '.join(missing)} ready, only "
+                f"{', '.join(sorted(ready)) or 'none'}: its log says why."
+            )
+        cards = []
+        for name in settings.models or sorted(ready):
+            card = triton_ensemble.read_card(client.get_model_config(name).config)
+            if card is not None:
+                triton_ensemble.check_tensors(client.get_model_metadata(name), card)
+                cards.append(card)
+            elif name in settings.models:
+                raise InvalidModelError(f"Triton's model {name} is not the ensemble of a detector: name that one.")
+    except InferenceServerException as error:
+        raise RuntimeUnavailableError(
+            f"Triton can't be reached at {settings.triton_url}: start it, or name its gRPC address with --triton-url."
+        ) from error
+    if not cards:
+        raise ModelNotFoundError(
+            f"Triton at {settings.triton_url} has none of this project's models: `resnest repository` makes them."
+        )
+    return cards
+
+
+class TritonEngine(Engine):
+    """Asks a model's ensemble; a request that Triton doesn't answer fails at once, and the next one is tried again."""
+
+    def __init__(self, card: ModelCard, settings: Settings) -> None:
+        super().__init__(card, settings)
+        self._url = settings.triton_url
+        self._seconds = settings.request_seconds
+        self._client: Any = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._trouble: str | None = None
+
+    async def start(self) -> None:
+        from tritonclient.grpc.aio import InferenceServerClient
+
+        self._client = InferenceServerClient(self._url, channel_args=triton_ensemble.CHANNEL_OPTIONS)
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        if self._watcher:
+            self._watcher.cancel()
+        await self._client.close()
+
+    def check_health(self) -> None:
+        if self._trouble:
+            raise RuntimeUnavailableError(self._trouble)
+
+    @property
+    def waiting(self) -> int:
+        return self.places.taken
+
+    async def detect(self, data: bytes, options: DetectOptions, timings: Timings) -> EngineResult:
+        from tritonclient.utils import InferenceServerException
+
+        headers: dict[str, str] = {}
+        with timings.stage("triton"), tracer.start_as_current_span("triton", attributes={"model": self.card.name}):
+            propagate.inject(headers)
+            try:
+                result = await self._client.infer(
+                    self.card.name,
+                    triton_ensemble.make_inputs(data, options.score_threshold, options.want_masks, self.card),
+                    outputs=triton_ensemble.make_outputs(options.want_masks, self.card),
+                    headers=headers,
+                    timeout=int(self._seconds * 1e6),
+                    client_timeout=self._seconds,
+                )
+            except InferenceServerException as error:
+                raise self._meaning(error) from error
+            return EngineResult(triton_ensemble.read_result(result, options.want_masks, self.card), None)
+
+    def _meaning(self, error: Exception) -> Exception:
+        meaning = triton_ensemble.read_error(error, self.card.name, self._url)
+        if isinstance(meaning, RuntimeUnavailableError | ModelNotFoundError):
+            return RuntimeUnavailableError(f"{self.card.name} is away in Triton: try again later.")
+        return meaning
+
+    async def _watch(self) -> None:
+        """Look again and again whether the model is ready."""
+        while True:
+            try:
+                ready = await self._client.is_model_ready(self.card.name, client_timeout=PATIENCE_SECONDS)
+                trouble = None if ready else f"Triton at {self._url} has {self.card.name} not ready."
+            except Exception as error:  # whatever it is, the next look may be better
+                trouble = f"Triton at {self._url} doesn't answer."
+                log.debug("%s", error)
+            if trouble != self._trouble:
+                log.warning("%s", trouble or f"Triton has {self.card.name} ready again.")
+                self._trouble = trouble
+            await asyncio.sleep(POLL_SECONDS)

@@ -1,0 +1,90 @@
+"""What is called of CUDA's and TensorRT's libraries is there: the real ones are asked, as far as that goes here."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+from resnest_core.errors import MissingExtraError, RuntimeUnavailableError
+from resnest_core.runtimes.tensorrt import cuda
+from resnest_core.runtimes.tensorrt.cuda import Cuda
+from tests.core.tensorrt.fake_cuda import FakeCuda
+
+LIBRARY = """
+import inspect, logging
+from resnest_core.runtimes.tensorrt.manifest import Flavour
+from resnest_core.errors import InvalidModelError
+from resnest_core.runtimes.tensorrt.library import CudaEngine, ExecutionContext, TensorRtLibrary
+import tensorrt_rtx as trt
+
+for protocol, real in ((CudaEngine, trt.ICudaEngine), (ExecutionContext, trt.IExecutionContext)):
+    for name in protocol.__protocol_attrs__ if hasattr(protocol, "__protocol_attrs__") else vars(protocol):
+        assert name.startswith("_") or hasattr(real, name), name
+for name in ("set_execution_context_allocation_strategy", "cuda_graph_strategy"):
+    assert hasattr(trt.IRuntimeConfig, name), name
+assert trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE and trt.ExecutionContextAllocationStrategy.USER_MANAGED
+assert trt.nptype(trt.DataType.UINT8) and trt.TensorIOMode.INPUT
+
+logging.basicConfig(level=logging.WARNING)
+try:
+    TensorRtLibrary.load(Flavour.RTX).load_engine(b"no engine" * 99, version_compatible=False)
+except InvalidModelError as error:
+    print(error)
+for operator in ("MultiLevelRoIAlign", "BatchedNMS"):
+    assert trt.get_plugin_registry().get_creator(operator, "1", "resnest"), operator
+"""
+
+
+def test_every_function_that_is_called_is_in_the_bindings_and_in_the_fake() -> None:
+    from cuda.bindings import runtime
+
+    nodes = list(ast.walk(ast.parse(inspect.getsource(cuda))))
+    called = {node.value for node in nodes if isinstance(node, ast.Constant) and str(node.value).startswith("cuda")}
+    named = {node.attr for node in nodes if isinstance(node, ast.Attribute) and node.attr.startswith("cuda")}
+    functions = {name for name in called | named if hasattr(runtime, str(name))}
+    assert len(functions) > 20 and {"cudaMalloc", "cudaGraphLaunch", "cudaError_t", "cudaHostAllocDefault"} <= functions
+    # Those in the enumerations.
+    enumerations = (runtime.cudaError_t, runtime.cudaMemcpyKind, runtime.cudaStreamCaptureMode)
+    members = {name for name in named if any(hasattr(each, name) for each in enumerations)}
+    assert named - functions == members
+    fake = FakeCuda()
+    assert {name for name in functions if not hasattr(fake, str(name))} == set()
+
+
+def test_a_gpu_or_a_sentence() -> None:
+    """CI has no GPU; a developer may have one."""
+    try:
+        gpu = Cuda.load().gpu()
+    except RuntimeUnavailableError as error:
+        assert str(error).startswith("CUDA finds no GPU here (") and str(error).endswith("runtime onnxruntime.")
+    else:
+        assert gpu.name and float(gpu.compute_capability) >= 5
+
+
+def test_what_is_known_of_a_gpu() -> None:
+    assert Cuda(FakeCuda()).gpu() == ("NVIDIA L4", "8.9", "13.2")
+    with pytest.raises(RuntimeUnavailableError, match=r"no GPU here \(none is visible\): check that `nvidia-smi`"):
+        Cuda(FakeCuda(devices=0)).gpu()
+    broken = FakeCuda()
+    broken.fail["cudaGetDeviceCount"] = 100
+    with pytest.raises(RuntimeUnavailableError, match=r"no GPU here \(no device\)"):
+        Cuda(broken).gpu()
+
+
+def test_absent_bindings_name_their_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    with pytest.raises(MissingExtraError, match=r"cuda-bindings is not installed: .*\[tensorrt\]"):
+        Cuda.load()
+
+
+@pytest.mark.rtx
+def test_tensorrt_has_what_is_used_of_it() -> None:
+    """And our plugins are found by it. In a process of its own: a fault of the library would end this one."""
+    result = subprocess.run([sys.executable, "-c", LIBRARY], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "TensorRT-RTX can't read the engine, its log says why: export it again.\n"
+    assert "ERROR:resnest_core.runtimes.tensorrt.library:TensorRT: " in result.stderr
