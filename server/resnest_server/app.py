@@ -12,7 +12,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette_compress import CompressMiddleware
 
 import resnest_core
-from resnest_server import detection, page, problems, routes
+from resnest_server import demo_page, detection, problems, routes
 from resnest_server.access import Access
 from resnest_server.gateway import Gateway
 from resnest_server.metrics import Metrics
@@ -68,7 +68,7 @@ def create_app(settings: Settings | None = None, models: Models | None = None) -
     app.include_router(detection.router)
     app.include_router(routes.models)
     app.include_router(routes.operations)
-    page.install(app)
+    demo_page.install(app)
     app.add_middleware(CompressMiddleware, minimum_size=COMPRESSED_FROM)
     if settings.cors_origins:
         app.add_middleware(
