@@ -30,7 +30,7 @@ from resnest_core.card import ModelCard
 from resnest_core.images import load_image
 from resnest_core.preprocess import prepare, stack
 from resnest_core.repository import network_path
-from resnest_core.runtimes import CPU_RUNTIMES, RUNTIMES
+from resnest_core.runtimes import RUNTIMES, runtimes_on
 from resnest_core.tensors import Tensors
 
 
@@ -56,8 +56,8 @@ def report(arguments: argparse.Namespace, path: Path) -> None:
     """Print the tables of the ONNX file at `path`."""
     image, threads = arguments.image, arguments.threads
     # Before this process grows: a child may be charged with the memory of the process that it left.
-    peaks = {name: peak_memory(name, path, image, threads) for name in CPU_RUNTIMES}
-    runtimes = {name: kind.load(path, threads=threads) for name, kind in CPU_RUNTIMES.items()}
+    peaks = {name: peak_memory(name, path, image, threads) for name in runtimes_on("cpu")}
+    runtimes = {name: kind.load(path, threads=threads) for name, kind in runtimes_on("cpu").items()}
     card = runtimes["onnxruntime"].card
     inputs = inputs_of(image, card)
 

@@ -23,10 +23,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.network import inputs_of, pytorch, take_turns
 from benchmarks.plain_export import build_plain
 from resnest_core import tensors
-from resnest_core.card import ModelCard
+from resnest_core.card import ModelCard, read_card
 from resnest_core.detections import Detections
 from resnest_core.detector import unpack
-from resnest_core.repository import network_path, read_card
+from resnest_core.repository import network_path
 from resnest_core.runtimes import RUNTIMES, Runtime
 from resnest_core.tensors import Tensors
 from resnest_export.check import agreement

@@ -26,7 +26,7 @@ from resnest_core import load_detector
 from resnest_core.detector import InProcessDetector
 from resnest_core.images import load_image
 from resnest_core.preprocess import PreparedImage, prepare
-from resnest_core.runtimes import fastest_runtime
+from resnest_core.runtimes import preferred_runtime
 from tests.server.test_serve import PHOTOGRAPH, ROOT, serving
 
 
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--model", default="demo")
     parser.add_argument("--repository", type=Path, default=ROOT / "model_repository")
     parser.add_argument("--image", type=Path, default=PHOTOGRAPH)
-    parser.add_argument("--runtime", default=fastest_runtime("cpu").name)
+    parser.add_argument("--runtime", default=preferred_runtime("cpu").name)
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--requests", type=int, default=64, help="of a round")

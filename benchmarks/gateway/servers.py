@@ -28,12 +28,12 @@ def empty(port: int) -> None:
 
 def ours(port: int) -> None:
     from resnest_server import Settings, create_app, logs
-    from resnest_server.models import Models
+    from resnest_server.engines import LocalEngine
     from resnest_server.uvicorn_server import make_server
 
     settings = Settings(port=port, log_level="warning")
     logs.configure(settings)
-    server, listener = make_server(create_app(settings, Models({"fake": make_detector()})), settings)
+    server, listener = make_server(create_app(settings, [LocalEngine(make_detector(), settings)]), settings)
     server.run(sockets=[listener])
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from resnest_core.errors import InvalidModelError
+from resnest_core.errors import InvalidModelError, ParameterError
+from resnest_core.onnx_metadata import read_metadata
 
 METADATA_KEY = "resnest_card"  # of the ONNX file's metadata
+NETWORK_SUFFIX = "_network"  # of the folder that holds a model's network in a repository
+MODEL_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 class ModelCard(BaseModel):
@@ -64,3 +70,35 @@ class ModelCard(BaseModel):
             return cls.model_validate_json(metadata[METADATA_KEY])
         except ValidationError as error:
             raise InvalidModelError(f"{path} has a damaged model card: export the model again.") from error
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read the card of an ONNX file without parsing its weights.
+
+    In a model repository (`<name>_network/<version>/model.onnx`) the card's name is the folder's, whatever the file
+    says: a copied or renamed folder is a model of its own.
+
+    Raises:
+        InvalidModelError: the file is damaged, or wasn't made by `resnest export`.
+    """
+    card = ModelCard.from_metadata(read_metadata(path), path)
+    name = name_in_repository(path)
+    return card if name is None else card.model_copy(update={"name": name})
+
+
+def name_in_repository(path: Path) -> str | None:
+    """Return the model's name that an ONNX file's folder gives it; None: the file isn't in a model repository."""
+    folder = path.absolute().parent.parent.name
+    return folder.removesuffix(NETWORK_SUFFIX) if folder.endswith(NETWORK_SUFFIX) else None
+
+
+def check_model_name(name: str) -> None:
+    """Refuse a name that can't be a model's: it is part of folders' names, addresses and metrics.
+
+    Raises:
+        ParameterError: it isn't made of letters, digits, `_`, `.` and `-`, or begins with a dot.
+    """
+    if not MODEL_NAME.fullmatch(name) or name.startswith("."):
+        raise ParameterError(
+            f"A model can't be called {name!r}: use letters of ASCII, digits, `_`, `.` and `-`, and no dot in front."
+        )

@@ -9,10 +9,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from resnest_core.card import ModelCard
-from resnest_core.errors import InvalidModelError, MissingExtraError
+from resnest_core.card import ModelCard, read_card
+from resnest_core.errors import InvalidModelError
 from resnest_core.published import PUBLISHED
-from resnest_core.repository import find_repository, installed_models, network_path, read_card
+from resnest_core.repository import find_repository, installed_models, network_path
 
 
 def register(app: typer.Typer) -> None:
@@ -49,7 +49,5 @@ def _read(repository: Path, name: str) -> tuple[ModelCard | None, str]:
         card = read_card(path)
     except InvalidModelError:
         return None, "damaged: export it again"
-    except MissingExtraError:  # the list is worth showing without the file's own word
-        return None, "yes"
     own = ", own weights" if name in PUBLISHED and card.box_ap is None else ""
     return card, f"{len(card.classes)} classes, {path.stat().st_size / 2**20:.0f} MiB{own}"

@@ -15,7 +15,7 @@ from resnest_core.detections import Detections
 from resnest_core.errors import ParameterError
 from resnest_core.images import Image, load_image
 from resnest_core.preprocess import PreparedImage, prepare, stack
-from resnest_core.runtimes import Runtime
+from resnest_core.runtimes.base import Runtime
 
 
 class Detector(Protocol):

@@ -138,7 +138,8 @@ def read_card(config: ModelConfig) -> ModelCard | None:
     parameters = {name: value.string_value for name, value in config.parameters.items()}
     if config.platform != "ensemble" or METADATA_KEY not in parameters:
         return None
-    return ModelCard.from_metadata(parameters, f"Triton's model {config.name}")
+    card = ModelCard.from_metadata(parameters, f"Triton's model {config.name}")
+    return card.model_copy(update={"name": config.name})
 
 
 def check_tensors(metadata: Any, card: ModelCard) -> None:

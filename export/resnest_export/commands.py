@@ -91,7 +91,7 @@ def export(
 ) -> None:
     """Export a detector into the model repository, and check the file against PyTorch."""
     try:
-        from resnest_core.repository import read_card
+        from resnest_core.card import read_card
         from resnest_core.runtimes import openvino_files
         from resnest_export.pipeline import export_detector, find_config
         from resnest_export.tensorrt.builder import EngineOptions

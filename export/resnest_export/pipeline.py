@@ -16,7 +16,7 @@ from resnest_core.detector import InProcessDetector
 from resnest_core.errors import ModelNotFoundError, ParameterError
 from resnest_core.published import PUBLISHED
 from resnest_core.repository import network_path
-from resnest_core.runtimes import RUNTIMES, OnnxRuntime, fastest_runtime
+from resnest_core.runtimes import RUNTIMES, OnnxRuntime, preferred_runtime
 from resnest_export.check import check
 from resnest_export.checkpoint import Checkpoint, class_names, import_weights, load_checkpoint, num_classes
 from resnest_export.coco_classes import category_ids
@@ -94,7 +94,7 @@ def export_detector(
             quantize(exact, part, card, images)
         elif not is_fp32:
             save_with_card(onnx.load(exact), card, part)
-        fastest = RUNTIMES[fastest_runtime("cpu").name]
+        fastest = RUNTIMES[preferred_runtime("cpu").name]
         is_of_cpus = not is_fp32 and precision not in ENGINES_ONLY
         for line in check(part, DeployedDetector(detector), card, fastest if is_of_cpus else OnnxRuntime):
             report(line)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from anyio.to_thread import run_sync
@@ -14,9 +14,10 @@ from starlette_compress import CompressMiddleware
 import resnest_core
 from resnest_server import demo_page, detection, problems, routes
 from resnest_server.access import Access
+from resnest_server.engine_loading import by_name, choose_default, load_engines
+from resnest_server.engines import Engine
 from resnest_server.gateway import Gateway
 from resnest_server.metrics import Metrics
-from resnest_server.models import Models, load_models
 from resnest_server.pipeline import Pipeline
 from resnest_server.request_context import REQUEST_ID_HEADER, RequestContext
 from resnest_server.settings import Settings
@@ -26,13 +27,13 @@ COMPRESSED_FROM = 16 * 1024  # bytes of an answer
 log = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings | None = None, models: Models | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, engines: Sequence[Engine] | None = None) -> FastAPI:
     """Return the gateway.
 
     Args:
         settings: None: those of the environment.
-        models: None: the application loads those that the settings name when it starts. It closes them, given or not,
-            when it ends.
+        engines: the models to serve; None: those that the settings name are loaded when the application starts. They
+            are closed when it ends.
 
     Raises:
         ParameterError: the file of keys can't be read.
@@ -45,16 +46,18 @@ def create_app(settings: Settings | None = None, models: Models | None = None) -
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        served = models if models is not None else await run_sync(load_models, settings)
-        metrics = Metrics(served.load_seconds)
+        served = by_name(await run_sync(load_engines, settings) if engines is None else engines)
+        default = choose_default(list(served), settings)
+        if settings.default_model is None and len(served) > 1:
+            log.warning("/v1/detect uses %s, the first of %s.", default, ", ".join(served))
+        metrics = Metrics(served)
         pipeline = Pipeline(served, settings, metrics)
-        app.state.gateway = Gateway(settings, served, pipeline, metrics, access)
+        app.state.gateway = Gateway(settings, served, default, pipeline, metrics, access)
         async with pipeline.running():
             if not access.keys_required:
                 log.warning("NO KEYS: anybody who reaches this gateway can use it.")
-            log.info("Serving %s.", ", ".join(f"{name} with {served.runtime(name)}" for name in served.cards))
+            log.info("Serving %s.", ", ".join(map(_described, served.values())))
             yield
-        served.close()
 
     app = FastAPI(
         title="ResNeSt serving",
@@ -80,3 +83,7 @@ def create_app(settings: Settings | None = None, models: Models | None = None) -
         )
     app.add_middleware(RequestContext)
     return app
+
+
+def _described(engine: Engine) -> str:
+    return f"{engine.name} with {engine.runtime} on {engine.device}"

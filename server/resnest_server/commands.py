@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from resnest_core.errors import MissingExtraError, ParameterError
+from resnest_core.runtimes import RUNTIMES, devices
 
 
 def register(app: typer.Typer) -> None:
@@ -22,9 +23,12 @@ def serve(
         list[str] | None, typer.Option(help="Model to serve, several times for several; else all.")
     ] = None,
     runtime: Annotated[
-        str | None, typer.Option(help="onnxruntime, openvino, tensorrt or triton; else the fastest of those installed.")
+        str | None,
+        typer.Option(help=f"{', '.join(RUNTIMES)}, or triton for a Triton server; else the first of those installed."),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help=f"{' or '.join(devices())}; else the runtime's first choice.")
+    ] = None,
     triton_url: Annotated[str | None, typer.Option(help="Triton's gRPC address; localhost:8001 if not given.")] = None,
     repository: Annotated[Path | None, typer.Option(help="The model repository.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 if not given.")] = None,

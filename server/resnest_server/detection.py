@@ -16,6 +16,7 @@ from resnest_core.images import check_image
 from resnest_server import openapi
 from resnest_server.bodies import read_images
 from resnest_server.disconnects import ClientLeftError, while_connected
+from resnest_server.engines import Engine
 from resnest_server.gateway import Gateway, GatewayOf, access_checked
 from resnest_server.parameters import JSON, LINES, DetectOptions, read_options
 from resnest_server.pipeline import Answer
@@ -37,23 +38,23 @@ async def detect(model: str, request: Request, gateway: GatewayOf) -> Response:
 @router.post("/v1/detect", **openapi.DETECT)
 async def detect_with_default(request: Request, gateway: GatewayOf) -> Response:
     """Detect objects with the default model."""
-    return await _counted(gateway.models.default, request, gateway)
+    return await _counted(gateway.default, request, gateway)
 
 
 async def _counted(model: str, request: Request, gateway: Gateway) -> Response:
     """Answer a request, and count it."""
-    served = model if model in gateway.models.cards else ""
+    served = model if model in gateway.engines else ""
     status, form = 200, ""
     try:
-        card = gateway.models.find(model)
+        engine = gateway.engine(model)
         if gateway.ending:
             gateway.check_ready()
         images = await read_images(request, gateway.settings)
         if len(images) == 1:
             check_image(images[0], max_pixels=gateway.settings.max_pixels)
-        options = read_options(request.query_params, request.headers.get("Accept"), card)
+        options = read_options(request.query_params, request.headers.get("Accept"), engine.card)
         form = "drawing" if options.is_drawing else options.format
-        return await _answer(images, options, request, gateway)
+        return await _answer(images, options, request, engine, gateway)
     except ClientLeftError:
         status = CLIENT_LEFT
         return Response(status_code=CLIENT_LEFT)
@@ -64,40 +65,43 @@ async def _counted(model: str, request: Request, gateway: Gateway) -> Response:
         gateway.metrics.requests.labels(served, status, form).inc()
 
 
-async def _answer(images: list[bytes], options: DetectOptions, request: Request, gateway: Gateway) -> Response:
-    places = gateway.pipeline.engines[options.card.name].places
+async def _answer(
+    images: list[bytes], options: DetectOptions, request: Request, engine: Engine, gateway: Gateway
+) -> Response:
     with ExitStack() as stack:
-        stack.enter_context(places.take(len(images)))
+        stack.enter_context(engine.in_flight.reserve(len(images)))
         if len(images) == 1 and options.media_type != LINES:
-            answer = await while_connected(request, _in_time(images[0], options, options.image_id, gateway))
+            answer = await while_connected(request, _in_time(images[0], options, options.image_id, engine, gateway))
             headers = {"Server-Timing": answer.timings.header()}
             return Response(answer.body, headers=headers, media_type=options.media_type)
         if options.is_drawing:
             raise ParameterError("A drawing is of one image: send one, or ask for application/json.")
         if options.media_type == LINES:
-            return _one_by_one(images, options, gateway, stack.pop_all())
-        return await while_connected(request, _together(images, options, gateway))
+            return _one_by_one(images, options, engine, gateway, stack.pop_all())
+        return await while_connected(request, _together(images, options, engine, gateway))
 
 
-async def _together(images: list[bytes], options: DetectOptions, gateway: Gateway) -> Response:
+async def _together(images: list[bytes], options: DetectOptions, engine: Engine, gateway: Gateway) -> Response:
     """Answer in the images' order."""
     timings = Timings()
-    answers = (_or_problem(index, data, options, gateway) for index, data in enumerate(images))
+    answers = (_or_problem(index, data, options, engine, gateway) for index, data in enumerate(images))
     body = b'{"results":[' + b",".join(await asyncio.gather(*answers)) + b"]}"
     return Response(body, headers={"Server-Timing": timings.header()}, media_type=JSON)
 
 
-def _one_by_one(images: list[bytes], options: DetectOptions, gateway: Gateway, places: ExitStack) -> Response:
+def _one_by_one(
+    images: list[bytes], options: DetectOptions, engine: Engine, gateway: Gateway, reserved: ExitStack
+) -> Response:
     """Answer a line per image, as each is ready; it tells the image's `index`."""
 
     async def line(index: int, data: bytes) -> bytes:
-        body = await _or_problem(index, data, options, gateway)
+        body = await _or_problem(index, data, options, engine, gateway)
         rest = body[1:] if body.startswith(b"{") else b'"detections":' + body + b"}"
         return b'{"index":%d,' % index + rest + b"\n"
 
     tasks = [asyncio.ensure_future(line(index, data)) for index, data in enumerate(images)]
     # Not in `lines`: that is never begun where the client has left already.
-    asyncio.gather(*tasks, return_exceptions=True).add_done_callback(lambda _: places.close())
+    asyncio.gather(*tasks, return_exceptions=True).add_done_callback(lambda _: reserved.close())
 
     async def lines() -> AsyncIterator[bytes]:
         try:
@@ -110,17 +114,17 @@ def _one_by_one(images: list[bytes], options: DetectOptions, gateway: Gateway, p
     return StreamingResponse(lines(), media_type=LINES)
 
 
-async def _or_problem(index: int, data: bytes, options: DetectOptions, gateway: Gateway) -> bytes:
+async def _or_problem(index: int, data: bytes, options: DetectOptions, engine: Engine, gateway: Gateway) -> bytes:
     """Return the answer for one of several images; of one that can't be used, the problem: the others are answered."""
     try:
-        return (await _in_time(data, options, options.image_id + index, gateway)).body
+        return (await _in_time(data, options, options.image_id + index, engine, gateway)).body
     except Exception as error:
         if not isinstance(error, ResNeStError):
             log.exception("An image of several failed.")
         return to_json(problem(error)[1])
 
 
-async def _in_time(data: bytes, options: DetectOptions, image_id: int, gateway: Gateway) -> Answer:
+async def _in_time(data: bytes, options: DetectOptions, image_id: int, engine: Engine, gateway: Gateway) -> Answer:
     """Return the answer for an image.
 
     Raises:
@@ -129,6 +133,6 @@ async def _in_time(data: bytes, options: DetectOptions, image_id: int, gateway: 
     seconds = gateway.settings.request_seconds
     try:
         # Not anyio's time-out: gRPC answers a cancellation with one of its own, which anyio takes for somebody else's.
-        return await asyncio.wait_for(gateway.pipeline.answer(data, options, image_id), seconds)
+        return await asyncio.wait_for(gateway.pipeline.answer(engine, data, options, image_id), seconds)
     except asyncio.TimeoutError as error:
         raise RuntimeUnavailableError(f"There was no answer within {seconds:g} s: try again later.") from error

@@ -1,4 +1,4 @@
-"""What finds objects for the gateway: a network in this process, with a queue before it."""
+"""An engine runs one model for the gateway; `LocalEngine` runs it in this process, with a queue in front."""
 
 from __future__ import annotations
 
@@ -34,19 +34,34 @@ class EngineResult(NamedTuple):
 
 
 class Engine(ABC):
-    """Finds objects with one model; used on one event loop, between `start` and `stop`."""
+    """One served model: everything that is known of it, and what runs it. Used on one event loop.
 
-    def __init__(self, card: ModelCard, settings: Settings) -> None:
+    Attributes:
+        name: the model's name in the repository, and in the gateway's routes, metrics and log.
+        card: the model's card; its name is `name`.
+        runtime: what runs the network, such as `openvino`, or `triton`.
+        device: where the runtime says that it runs: `cpu`, `cuda:0`, or `triton`.
+        load_seconds: how long loading took; None: it was loaded elsewhere.
+        in_flight: how many images it has accepted and not answered, and the limit.
+    """
+
+    def __init__(
+        self, card: ModelCard, runtime: str, device: str, settings: Settings, load_seconds: float | None = None
+    ) -> None:
+        self.name = card.name
         self.card = card
-        self.places = InFlightLimit(card.name, settings.max_queue)
+        self.runtime = runtime
+        self.device = device
+        self.load_seconds = load_seconds
+        self.in_flight = InFlightLimit(card.name, settings.max_queue)
 
     @abstractmethod
-    async def start(self) -> None:
-        """Begin to answer."""
+    async def start(self, host: ThreadPoolExecutor) -> None:
+        """Begin to answer; `host` has the threads that decode and encode."""
 
     @abstractmethod
     async def stop(self) -> None:
-        """End; what waits is not run."""
+        """End, and close what was loaded; images that wait are not run."""
 
     @abstractmethod
     def check_health(self) -> None:
@@ -71,10 +86,11 @@ class Engine(ABC):
 class LocalEngine(Engine):
     """Runs a network in this process."""
 
-    def __init__(self, detector: InProcessDetector, settings: Settings, host: ThreadPoolExecutor) -> None:
-        super().__init__(detector.card, settings)
+    def __init__(self, detector: InProcessDetector, settings: Settings, load_seconds: float | None = None) -> None:
+        super().__init__(detector.card, detector.runtime.name, detector.runtime.device, settings, load_seconds)
         self._settings = settings
-        self._host = host
+        self._detector = detector
+        self._host: ThreadPoolExecutor | None = None
         self._batcher = Batcher(
             detector,
             max_batch=settings.max_batch,
@@ -82,18 +98,18 @@ class LocalEngine(Engine):
             instances=settings.instances,
         )
 
-    async def start(self) -> None:
+    async def start(self, host: ThreadPoolExecutor) -> None:
+        self._host = host
         self._batcher.start()
 
     async def stop(self) -> None:
         await self._batcher.stop()
+        self._detector.close()
 
     def check_health(self) -> None:
         seconds = self._batcher.busy_seconds()
         if seconds > 2 * self._settings.request_seconds:
-            raise RuntimeUnavailableError(
-                f"{self.card.name} has not answered for {seconds:.0f} s: restart this server."
-            )
+            raise RuntimeUnavailableError(f"{self.name} has not answered for {seconds:.0f} s: restart this server.")
 
     @property
     def waiting(self) -> int:
@@ -108,7 +124,7 @@ class LocalEngine(Engine):
 
         with tracer.start_as_current_span("decode"):
             image = await asyncio.get_running_loop().run_in_executor(self._host, decode)
-        with tracer.start_as_current_span("network", attributes={"model": self.card.name}) as span:
+        with tracer.start_as_current_span("network", attributes={"model": self.name}) as span:
             ran = await self._batcher.infer(image, options.score_threshold, options.want_masks)
             span.set_attribute("batch_size", ran.batch_size)
         timings.add("queue", ran.wait_seconds)

@@ -1,4 +1,4 @@
-"""How many images of a model may be in the house at a time."""
+"""Limits the images of a model that are in flight."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from resnest_core.errors import RuntimeUnavailableError
 
 
 class InFlightLimit:
-    """A model's bounded queue, as a count: an image has a place from when its request is there until it is answered."""
+    """Counts a model's images in flight: from when the request has arrived until it is answered."""
 
     def __init__(self, model: str, limit: int) -> None:
-        self.taken = 0
+        self.count = 0
         self._model = model
         self._limit = limit
 
     @contextmanager
-    def take(self, count: int) -> Iterator[None]:
-        """Take places for as long as the block takes.
+    def reserve(self, images: int) -> Iterator[None]:
+        """Count images as in flight while the block runs.
 
         Raises:
-            RuntimeUnavailableError: there aren't so many left.
+            RuntimeUnavailableError: the limit would be exceeded.
         """
-        if self.taken + count > self._limit:
+        if self.count + images > self._limit:
             raise RuntimeUnavailableError(
                 f"{self._model} has all {self._limit} places of its queue taken: try again later."
             )
-        self.taken += count
+        self.count += images
         try:
             yield
         finally:
-            self.taken -= count
+            self.count -= images

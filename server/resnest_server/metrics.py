@@ -20,7 +20,7 @@ COUNTS = (0, 1, 2, 5, 10, 20, 50, 100)
 class Metrics:
     """Counters, gauges and histograms of one application, in a registry of its own."""
 
-    def __init__(self, load_seconds: Mapping[str, float]) -> None:
+    def __init__(self, engines: Mapping[str, Engine]) -> None:
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self.requests = Counter(
@@ -43,18 +43,16 @@ class Metrics:
             "resnest_decode_failures", "Images that couldn't be used.", ["model"], registry=registry
         )
         loading = Gauge("resnest_model_load_seconds", "Time to load a model.", ["model"], registry=registry)
-        for name, seconds in load_seconds.items():
-            loading.labels(name).set(seconds)
-        self._taken = Gauge(
+        in_flight = Gauge(
             "resnest_queue_places_taken", "Images accepted and not answered.", ["model"], registry=registry
         )
-        self._waiting = Gauge("resnest_queue_images", "Images that wait for the network.", ["model"], registry=registry)
+        waiting = Gauge("resnest_queue_images", "Images that wait for the network.", ["model"], registry=registry)
 
-    def watch(self, engines: Mapping[str, Engine]) -> None:
-        """Read queue lengths from these whenever somebody looks."""
         for name, engine in engines.items():
-            self._taken.labels(name).set_function(lambda engine=engine: engine.places.taken)  # type: ignore[misc]
-            self._waiting.labels(name).set_function(lambda engine=engine: engine.waiting)  # type: ignore[misc]
+            if engine.load_seconds is not None:
+                loading.labels(name).set(engine.load_seconds)
+            in_flight.labels(name).set_function(lambda engine=engine: engine.in_flight.count)  # type: ignore[misc]
+            waiting.labels(name).set_function(lambda engine=engine: engine.waiting)  # type: ignore[misc]
 
     def count_image(self, model: str, timings: Timings, batch_size: int | None, detections: int) -> None:
         """Count an image that was answered."""

@@ -7,9 +7,9 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import PlainTextResponse, Response
 
-from resnest_core.card import ModelCard
 from resnest_core.published import PUBLISHED
 from resnest_server import openapi
+from resnest_server.engines import Engine
 from resnest_server.gateway import GatewayOf, access_checked
 from resnest_server.metrics import CONTENT_TYPE_LATEST
 
@@ -20,23 +20,22 @@ operations = APIRouter()
 @models.get("", responses=openapi.LISTED)
 async def list_models(gateway: GatewayOf) -> dict[str, Any]:
     """List the models, and the name of the default one."""
-    served = gateway.models
-    return {"models": [_shown(card, gateway) for card in served.cards.values()], "default": served.default}
+    return {"models": [_shown(engine) for engine in gateway.engines.values()], "default": gateway.default}
 
 
 @models.get("/{model}", responses=openapi.CARD)
 async def show_model(model: str, gateway: GatewayOf) -> dict[str, Any]:
     """Show a model's card: classes, test scale, thresholds, checkpoint, and what runs it."""
-    return _shown(gateway.models.find(model), gateway)
+    return _shown(gateway.engine(model))
 
 
-def _shown(card: ModelCard, gateway: GatewayOf) -> dict[str, Any]:
+def _shown(engine: Engine) -> dict[str, Any]:
     """Return a card with what runs the model, and the published accuracy of the detector of its name."""
-    row = PUBLISHED.get(card.name)
+    row = PUBLISHED.get(engine.name)
     return {
-        **card.model_dump(mode="json"),
-        "runtime": gateway.models.runtime(card.name),
-        "device": gateway.settings.device,
+        **engine.card.model_dump(mode="json"),
+        "runtime": engine.runtime,
+        "device": engine.device,
         "published": {"box_ap": row.box_ap, "mask_ap": row.mask_ap} if row else None,
     }
 

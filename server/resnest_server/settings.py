@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,9 +11,13 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from typing_extensions import Self
 
 from resnest_core.images import MAX_PIXELS
+from resnest_core.runtimes import RUNTIMES, devices
 
 Names = Annotated[tuple[str, ...], NoDecode]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
+
+
+TRITON = "triton"  # the runtime of models that Triton Inference Server runs
 
 
 class Settings(BaseSettings):
@@ -30,14 +35,17 @@ class Settings(BaseSettings):
     default_model: str | None = Field(
         default=None, description="The model that /v1/detect uses; else the first of those served, by name."
     )
-    runtime: Literal["onnxruntime", "openvino", "tensorrt", "triton"] | None = Field(
+    runtime: str | None = Field(
         default=None,
-        description="What runs the networks: onnxruntime, openvino, tensorrt or triton; else the fastest installed.",
+        description=f"What runs the networks: {', '.join(RUNTIMES)} or {TRITON}; else the first of those installed.",
     )
     fallback: bool = Field(
-        default=True, description="Whether ONNX Runtime runs a model whose TensorRT engine can't; else nothing starts."
+        default=True,
+        description="Whether ONNX Runtime runs a model whose TensorRT engine can't; else nothing starts.",
     )
-    device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where they run.")
+    device: str | None = Field(
+        default=None, description=f"Where they run: {' or '.join(devices())}; else the runtime's own first choice."
+    )
     threads: int | None = Field(default=None, ge=1, description="Threads of a batch; else its share of the cores.")
 
     triton_url: str = Field(default="localhost:8001", description="Triton's gRPC address.")
@@ -79,6 +87,16 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
+    @field_validator("runtime")
+    @classmethod
+    def _is_runtime(cls, value: str | None) -> str | None:
+        return _one_of(value, (*RUNTIMES, TRITON))
+
+    @field_validator("device")
+    @classmethod
+    def _is_device(cls, value: str | None) -> str | None:
+        return _one_of(value, devices())
+
     @field_validator("rate_limit")
     @classmethod
     def _parses(cls, value: str | None) -> str | None:
@@ -93,3 +111,9 @@ class Settings(BaseSettings):
         if self.max_images > self.max_queue:
             raise ValueError(f"max_images ({self.max_images}) can't be more than max_queue ({self.max_queue})")
         return self
+
+
+def _one_of(value: str | None, allowed: Sequence[str]) -> str | None:
+    if value is not None and value not in allowed:
+        raise ValueError(f"use one of {', '.join(allowed)}")
+    return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from opentelemetry import propagate
@@ -14,7 +15,7 @@ from resnest_core.card import ModelCard
 from resnest_core.errors import InvalidModelError, ModelNotFoundError, RuntimeUnavailableError
 from resnest_server.engines import Engine, EngineResult, tracer
 from resnest_server.parameters import DetectOptions
-from resnest_server.settings import Settings
+from resnest_server.settings import TRITON, Settings
 from resnest_server.timings import Timings
 
 POLL_SECONDS = 1.0  # between looks at whether a model is ready
@@ -79,14 +80,14 @@ class TritonEngine(Engine):
     """Asks a model's ensemble; a request that Triton doesn't answer fails at once, and the next one is tried again."""
 
     def __init__(self, card: ModelCard, settings: Settings) -> None:
-        super().__init__(card, settings)
+        super().__init__(card, TRITON, TRITON, settings)
         self._url = settings.triton_url
         self._seconds = settings.request_seconds
         self._client: Any = None
         self._watcher: asyncio.Task[None] | None = None
         self._trouble: str | None = None
 
-    async def start(self) -> None:
+    async def start(self, host: ThreadPoolExecutor) -> None:  # noqa: ARG002 - Triton decodes
         from tritonclient.grpc.aio import InferenceServerClient
 
         self._client = InferenceServerClient(self._url, channel_args=triton_ensemble.CHANNEL_OPTIONS)
@@ -103,17 +104,17 @@ class TritonEngine(Engine):
 
     @property
     def waiting(self) -> int:
-        return self.places.taken
+        return self.in_flight.count
 
     async def detect(self, data: bytes, options: DetectOptions, timings: Timings) -> EngineResult:
         from tritonclient.utils import InferenceServerException
 
         headers: dict[str, str] = {}
-        with timings.stage("triton"), tracer.start_as_current_span("triton", attributes={"model": self.card.name}):
+        with timings.stage("triton"), tracer.start_as_current_span("triton", attributes={"model": self.name}):
             propagate.inject(headers)
             try:
                 result = await self._client.infer(
-                    self.card.name,
+                    self.name,
                     triton_ensemble.make_inputs(data, options.score_threshold, options.want_masks, self.card),
                     outputs=triton_ensemble.make_outputs(options.want_masks, self.card),
                     headers=headers,
@@ -125,21 +126,21 @@ class TritonEngine(Engine):
             return EngineResult(triton_ensemble.read_result(result, options.want_masks, self.card), None)
 
     def _meaning(self, error: Exception) -> Exception:
-        meaning = triton_ensemble.read_error(error, self.card.name, self._url)
+        meaning = triton_ensemble.read_error(error, self.name, self._url)
         if isinstance(meaning, RuntimeUnavailableError | ModelNotFoundError):
-            return RuntimeUnavailableError(f"{self.card.name} is away in Triton: try again later.")
+            return RuntimeUnavailableError(f"{self.name} is away in Triton: try again later.")
         return meaning
 
     async def _watch(self) -> None:
         """Look again and again whether the model is ready."""
         while True:
             try:
-                ready = await self._client.is_model_ready(self.card.name, client_timeout=PATIENCE_SECONDS)
-                trouble = None if ready else f"Triton at {self._url} has {self.card.name} not ready."
+                ready = await self._client.is_model_ready(self.name, client_timeout=PATIENCE_SECONDS)
+                trouble = None if ready else f"Triton at {self._url} has {self.name} not ready."
             except Exception as error:  # whatever it is, the next look may be better
                 trouble = f"Triton at {self._url} doesn't answer."
                 log.debug("%s", error)
             if trouble != self._trouble:
-                log.warning("%s", trouble or f"Triton has {self.card.name} ready again.")
+                log.warning("%s", trouble or f"Triton has {self.name} ready again.")
                 self._trouble = trouble
             await asyncio.sleep(POLL_SECONDS)

@@ -18,7 +18,7 @@ from resnest_core.errors import ParameterError
 from resnest_server import logs, telemetry
 from resnest_server.access import require_keys_in_public
 from resnest_server.app import create_app
-from resnest_server.models import load_models
+from resnest_server.engine_loading import load_engines
 from resnest_server.settings import Settings
 
 BACKLOG = 2048  # connections that wait to be accepted
@@ -39,7 +39,7 @@ def serve(settings: Settings) -> None:
     require_keys_in_public(settings)
     if settings.otlp_endpoint:
         telemetry.send_traces(settings.otlp_endpoint)
-    server, listener = make_server(create_app(settings, load_models(settings)), settings)
+    server, listener = make_server(create_app(settings, load_engines(settings)), settings)
     log.info("Listening at http://%s:%d.", settings.host, listener.getsockname()[1])
     server.run(sockets=[listener])
 

@@ -12,7 +12,7 @@ import uvicorn
 from resnest_core.detector import InProcessDetector
 from resnest_core.runtimes import FakeRuntime
 from resnest_server import Settings, create_app
-from resnest_server.models import Models
+from resnest_server.engines import LocalEngine
 
 START_SECONDS = 10
 
@@ -25,8 +25,8 @@ class Served:
 
     def __init__(self, *runtimes: FakeRuntime, **settings: object) -> None:
         chosen = Settings(**settings)  # type: ignore[arg-type]
-        detectors = {runtime.card.name: InProcessDetector(runtime) for runtime in runtimes or (FakeRuntime(),)}
-        self._app: Any = create_app(chosen, Models(detectors, chosen.default_model))
+        engines = [LocalEngine(InProcessDetector(runtime), chosen) for runtime in runtimes or (FakeRuntime(),)]
+        self._app: Any = create_app(chosen, engines)
         self.requests = 0
         self.clients: set[int] = set()
         self.in_flight = 0

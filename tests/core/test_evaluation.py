@@ -14,12 +14,12 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from resnest_core.card import ModelCard
+from resnest_core.card import ModelCard, read_card
 from resnest_core.detections import Detections
 from resnest_core.errors import ImageError, ParameterError
 from resnest_core.evaluation import FIGURES, Annotations, compare, evaluate, read_annotations, results
 from resnest_core.images import Image, load_image
-from resnest_core.repository import network_path, read_card
+from resnest_core.repository import network_path
 from resnest_core.runtimes.fake import FAKE_CARD
 from tests.core.examples import golden
 

@@ -77,7 +77,7 @@ def test_onnx_runtime_takes_over_where_it_may(
         assert detector.runtime.name == "onnxruntime"
         assert len(detector.detect(np.zeros((32, 32, 3), np.uint8), score_threshold=0.99)) == 0
     [record] = caplog.records
-    assert record.message.startswith(f"{onnx} runs in ONNX Runtime on the CPU, without TensorRT: ")
+    assert record.message.startswith(f"{onnx} runs in ONNX Runtime on cpu, without TensorRT: ")
     assert reason in record.message
 
 
@@ -95,7 +95,7 @@ def test_the_gpu_comes_before_the_cpu(
     monkeypatch.setattr(OnnxRuntime, "load", recording)
     load_detector(onnx, runtime="tensorrt", fallback=True, threads=3, instances=2).close()
     assert asked == [{"device": "cuda", "threads": 3, "instances": 2}]
-    assert "on the GPU, without TensorRT" in caplog.text
+    assert "runs in ONNX Runtime on cpu, without TensorRT" in caplog.text
 
 
 def test_an_engine_that_runs_is_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -42,8 +42,20 @@ def test_those_of_an_earlier_export_are_not_used(model: Path) -> None:
     proto = onnx.load(model)
     proto.producer_version = "a later one"
     onnx.save(proto, model)
-    network, _ = openvino_files.read_network(model)
+    network = openvino_files.read_network(model)
     assert not network.has_rt_info(openvino_files.ONNX_SHA256)  # it was converted
+
+
+def test_a_loaded_model_answers_alike_after_its_files_are_overwritten(model: Path) -> None:
+    weights = openvino_files.save(model).with_suffix(".bin")
+    with InProcessDetector(OpenVinoRuntime.load(model)) as detector:
+        before = detector.detect(PHOTOGRAPH)
+        for path in (weights, model):
+            with path.open("r+b") as file:  # in place, as `cp` writes
+                file.write(bytes(path.stat().st_size))
+        after = detector.detect(PHOTOGRAPH)
+    assert len(before) > 0
+    np.testing.assert_array_equal(before.scores, after.scores)
 
 
 @pytest.mark.parametrize("damage", ["", "<net", "text"])

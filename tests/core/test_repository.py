@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from resnest_core import load_detector
+from resnest_core.card import read_card
 from resnest_core.errors import (
     InvalidModelError,
-    MissingExtraError,
     ModelNotFoundError,
     ParameterError,
     RuntimeUnavailableError,
 )
-from resnest_core.repository import default_model, find_repository, installed_models, network_path, read_card
+from resnest_core.repository import default_model, find_repository, installed_models, network_path
 from resnest_core.runtimes import RUNTIMES, FakeRuntime
 from resnest_core.runtimes.fake import FAKE_CARD
 from tests.core.networks import DEMO, REPOSITORY, write_network
@@ -87,7 +87,7 @@ def test_arguments_reach_the_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"name_or_path": ""}, ModelNotFoundError, "There is no model ''"),
         ({"name_or_path": "demo", "repository": "no/such"}, ModelNotFoundError, "in no/such, only none"),
         ({"name_or_path": "absent.onnx"}, ModelNotFoundError, r"There is no file absent\.onnx"),
-        ({"name_or_path": "demo", "runtime": "abacus"}, ParameterError, "use one of onnxruntime, openvino"),
+        ({"name_or_path": "demo", "runtime": "abacus"}, ParameterError, "use one of openvino, onnxruntime"),
         ({"name_or_path": "demo", "device": "tpu"}, ParameterError, "use one of cpu, cuda"),
         ({"name_or_path": "demo", "runtime": "openvino", "device": "cuda"}, RuntimeUnavailableError, "runs on cpu"),
     ],
@@ -110,5 +110,4 @@ def test_a_card_that_can_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(InvalidModelError, match="has no model card"):
         read_card(write_network(path))
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(MissingExtraError, match=r"onnx is not installed: .*\[server\]"):
-        read_card(DEMO)
+    assert read_card(DEMO).name == "demo"

@@ -19,7 +19,7 @@ from resnest_core.errors import InvalidModelError, MissingExtraError, ResNeStErr
 from resnest_core.images import load_image
 from resnest_core.masks import rle
 from resnest_core.preprocess import prepare, stack
-from resnest_core.runtimes import CPU_RUNTIMES, RUNTIMES, FakeRuntime, OnnxRuntime, OpenVinoRuntime
+from resnest_core.runtimes import RUNTIMES, FakeRuntime, OnnxRuntime, OpenVinoRuntime, runtimes_on
 from resnest_core.runtimes.fake import FAKE_CARD
 from tests.core.examples import DATA
 from tests.core.networks import DEMO, write_network
@@ -28,7 +28,7 @@ from tests.data.parity.compare import EXTRA, LOWEST, agreement
 PHOTOGRAPHS = [DATA / "demo" / "images" / f"{stem}.jpg" for stem in ("000000000073", "000000458756", "000000491525")]
 
 
-@pytest.fixture(scope="module", params=CPU_RUNTIMES)
+@pytest.fixture(scope="module", params=runtimes_on("cpu"))
 def detector(request: pytest.FixtureRequest) -> Iterator[InProcessDetector]:
     with InProcessDetector(RUNTIMES[request.param].load(DEMO, threads=2)) as detector:
         yield detector
@@ -123,7 +123,7 @@ def test_somebody_elses_network_is_refused(tmp_path: Path, name: str) -> None:
     assert "has no model card: make the file with `resnest export`" in refused(name, write_network(tmp_path / "m.onnx"))
 
 
-@pytest.mark.parametrize("name", CPU_RUNTIMES)
+@pytest.mark.parametrize("name", runtimes_on("cpu"))
 def test_a_network_of_unknown_operators_is_refused(tmp_path: Path, name: str) -> None:
     assert "export it again" in refused(name, write_network(tmp_path / "m.onnx", FAKE_CARD, "Guess", "of.tomorrow"))
 

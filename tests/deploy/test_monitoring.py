@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from resnest_core.detector import InProcessDetector
 from resnest_core.runtimes import FakeRuntime
 from resnest_server import Settings, create_app
-from resnest_server.models import Models
+from resnest_server.engines import LocalEngine
 from tests.deploy.files import COMPOSE, DASHBOARD, PROMETHEUS, ROOT, read_yaml
 
 CACHE = Path.home() / ".cache" / "resnest-serving" / "prometheus"
@@ -94,10 +94,9 @@ def promtool(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def gateways_metrics() -> set[str]:
     """Return the names that a gateway shows at /metrics, once it has answered."""
-    runtime = FakeRuntime()
-    models = Models({runtime.card.name: InProcessDetector(runtime)}, None)
+    settings = Settings()
     photograph = next((ROOT / "tests/data/demo/images").glob("*.jpg")).read_bytes()
-    with TestClient(create_app(Settings(), models)) as client:
+    with TestClient(create_app(settings, [LocalEngine(InProcessDetector(FakeRuntime()), settings)])) as client:
         assert client.post("/v1/detect", content=photograph, headers={"Content-Type": "image/jpeg"}).is_success
         shown = client.get("/metrics").text
     names = set()

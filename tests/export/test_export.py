@@ -18,9 +18,9 @@ import typer
 from typer.testing import CliRunner
 
 from resnest_core import cli, load_detector
-from resnest_core.card import METADATA_KEY, ModelCard
+from resnest_core.card import METADATA_KEY, ModelCard, read_card
 from resnest_core.errors import CheckpointError, InvalidModelError, ModelNotFoundError, ParameterError, ResNeStError
-from resnest_core.repository import network_path, read_card
+from resnest_core.repository import network_path
 from resnest_export import commands, pipeline
 from resnest_export.check import check
 from resnest_export.deployed_detector import DeployedDetector

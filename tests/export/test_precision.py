@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from resnest_core import load_detector
+from resnest_core.card import read_card
 from resnest_core.errors import InvalidModelError, ParameterError, RuntimeUnavailableError
 from resnest_core.evaluation import evaluate
-from resnest_core.repository import network_path, read_card
+from resnest_core.repository import network_path
 from resnest_export.onnx_domain import DOMAIN
 from resnest_export.pipeline import export_detector
 from resnest_export.precision import Gate, Precision

@@ -12,7 +12,7 @@ from resnest_core.detector import InProcessDetector
 from resnest_core.drawing import encode
 from resnest_core.runtimes import FakeRuntime
 from resnest_server import Settings, create_app
-from resnest_server.models import Models
+from resnest_server.engines import LocalEngine
 
 
 def picture(height: int = 40, width: int = 60, media_type: str = "image/jpeg") -> bytes:
@@ -30,8 +30,7 @@ def serve() -> Iterator[Serve]:
 
     def start(*runtimes: FakeRuntime, **settings: object) -> TestClient:
         chosen = Settings(**settings)  # type: ignore[arg-type]
-        detectors = {runtime.card.name: InProcessDetector(runtime) for runtime in runtimes}
-        app = create_app(chosen, Models(detectors, chosen.default_model))
+        app = create_app(chosen, [LocalEngine(InProcessDetector(runtime), chosen) for runtime in runtimes])
         client = TestClient(app, raise_server_exceptions=False)
         client.__enter__()
         clients.append(client)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from resnest_core.detector import InProcessDetector
 from resnest_core.runtimes import FakeRuntime
 from resnest_server import Settings, create_app
-from resnest_server.models import Models
+from resnest_server.engines import LocalEngine
 from resnest_server.uvicorn_server import make_server
 
 
@@ -18,8 +18,8 @@ from resnest_server.uvicorn_server import make_server
 def live(*runtimes: FakeRuntime, **settings: object) -> Iterator[str]:
     """Serve fake runtimes on a free port of loopback, and give the address."""
     chosen = Settings(port=0, **settings)  # type: ignore[arg-type]
-    models = Models({runtime.card.name: InProcessDetector(runtime) for runtime in runtimes})
-    server, listener = make_server(create_app(chosen, models), chosen)
+    engines = [LocalEngine(InProcessDetector(runtime), chosen) for runtime in runtimes]
+    server, listener = make_server(create_app(chosen, engines), chosen)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -20,7 +20,7 @@ from resnest_core.images import decode_image
 from resnest_core.runtimes import FakeRuntime
 from resnest_core.runtimes.fake import FAKE_CARD
 from resnest_server import Settings, create_app
-from resnest_server.models import Models
+from resnest_server.engines import LocalEngine
 from tests.server.conftest import Serve, picture
 
 JPEG = {"Content-Type": "image/jpeg"}
@@ -90,7 +90,8 @@ def test_only_what_is_asked_for(threshold: float | None, count: int | None, clas
         "classes": ",".join(classes) or None if joined else classes,
     }
     query: dict[str, Any] = {name: value for name, value in asked.items() if value not in (None, [])}
-    with TestClient(create_app(Settings(), Models({"fake": InProcessDetector(runtime)}))) as client:
+    engine = LocalEngine(InProcessDetector(runtime), Settings())
+    with TestClient(create_app(Settings(), [engine])) as client:
         found = post(client, **query)["detections"]
     labels = {label for label, name in enumerate(FAKE_CARD.classes) if {name, str(label)} & set(classes)}
     everything = native(InProcessDetector(FakeRuntime(count=9)).detect(picture()), FAKE_CARD)["detections"]

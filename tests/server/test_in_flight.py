@@ -4,15 +4,18 @@ from resnest_core.errors import RuntimeUnavailableError
 from resnest_server.in_flight import InFlightLimit
 
 
-def test_places_are_bounded_and_come_back() -> None:
-    places = InFlightLimit("model", 3)
-    with places.take(2), places.take(1):
-        with pytest.raises(RuntimeUnavailableError, match="model has all 3 places of its queue taken"), places.take(1):
+def test_images_in_flight_are_limited_and_uncounted_once_answered() -> None:
+    limit = InFlightLimit("model", 3)
+    with limit.reserve(2), limit.reserve(1):
+        with (
+            pytest.raises(RuntimeUnavailableError, match="model has all 3 places of its queue taken"),
+            limit.reserve(1),
+        ):
             pass
-        assert places.taken == 3
-    assert places.taken == 0
-    with pytest.raises(RuntimeUnavailableError), places.take(4):
+        assert limit.count == 3
+    assert limit.count == 0
+    with pytest.raises(RuntimeUnavailableError), limit.reserve(4):
         pass
-    with pytest.raises(ZeroDivisionError), places.take(3):
+    with pytest.raises(ZeroDivisionError), limit.reserve(3):
         raise ZeroDivisionError
-    assert places.taken == 0
+    assert limit.count == 0

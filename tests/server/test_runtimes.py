@@ -9,19 +9,18 @@ import pytest
 
 from resnest_core.errors import InvalidModelError
 from resnest_server import Settings
-from resnest_server.models import load_models
+from resnest_server.engine_loading import load_engines
 
 REPOSITORY = Path(__file__).parents[2] / "model_repository"
 
 
 def test_a_gateway_falls_back_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        models = load_models(Settings(runtime="tensorrt", repository=REPOSITORY))
-    assert models.runtime("demo") == "onnxruntime"
-    assert "model.onnx runs in ONNX Runtime on the CPU, without TensorRT: There is no " in caplog.text
-    models.close()
+        [engine] = load_engines(Settings(runtime="tensorrt", repository=REPOSITORY))
+    assert (engine.name, engine.runtime, engine.device) == ("demo", "onnxruntime", "cpu")
+    assert "model.onnx runs in ONNX Runtime on cpu, without TensorRT: There is no " in caplog.text
 
 
 def test_a_gateway_that_must_not_does_not_start() -> None:
     with pytest.raises(InvalidModelError, match=r"model\.plan: run `resnest export demo --to tensorrt --prec"):
-        load_models(Settings(runtime="tensorrt", repository=REPOSITORY, fallback=False))
+        load_engines(Settings(runtime="tensorrt", repository=REPOSITORY, fallback=False))

@@ -23,8 +23,9 @@ from typing_extensions import Self
 from deploy.triton.home import Home, build, install_project
 from deploy.triton.serve import command
 from resnest_core.buckets import Buckets
+from resnest_core.card import read_card
 from resnest_core.closeable import Closeable
-from resnest_core.repository import network_path, read_card
+from resnest_core.repository import network_path
 from resnest_export.triton_repository.model_configs import NetworkRuntime, Serving
 from resnest_export.triton_repository.writer import write_model
 

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from resnest_core import tensors
 from resnest_core.buckets import Buckets
-from resnest_core.card import ModelCard
+from resnest_core.card import ModelCard, read_card
 from resnest_core.cli import build
 from resnest_core.errors import ModelNotFoundError
-from resnest_core.repository import installed_models, network_path, read_card
+from resnest_core.repository import installed_models, network_path
 from resnest_core.runtimes.fake import FAKE_CARD
 from resnest_export.triton_repository import config as ours
 from resnest_export.triton_repository.model_configs import NetworkRuntime, Platform, Serving, configs

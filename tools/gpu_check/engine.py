@@ -14,13 +14,13 @@ import onnx
 import torch
 
 from resnest_core.buckets import Buckets
-from resnest_core.card import ModelCard
+from resnest_core.card import ModelCard, read_card
 from resnest_core.detections import Detections
 from resnest_core.detector import InProcessDetector
 from resnest_core.errors import MissingExtraError, ResNeStError, RuntimeUnavailableError
 from resnest_core.images import load_image
 from resnest_core.preprocess import PreparedImage, prepare
-from resnest_core.repository import load_detector, network_path, read_card
+from resnest_core.repository import load_detector, network_path
 from resnest_core.runtimes import OnnxRuntime
 from resnest_core.runtimes.tensorrt.manifest import PLAN, EngineManifest, Flavour
 from resnest_export.check import agreement, worst

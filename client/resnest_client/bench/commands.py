@@ -35,7 +35,7 @@ from resnest_client.detector_options import (
 from resnest_core.detector import checked_threshold
 from resnest_core.errors import ModelNotFoundError, ParameterError
 from resnest_core.repository import find_repository, installed_models
-from resnest_core.runtimes import RUNTIMES, fastest_runtime
+from resnest_core.runtimes import RUNTIMES, preferred_runtime
 
 FAILED = 1  # exit code where a run wasn't completed, or nothing was answered
 
@@ -205,7 +205,7 @@ def _jobs(
     models = installed_models(where)
     if not models:
         raise ModelNotFoundError(f"There are no models in {where}: `resnest export NAME` makes one.")
-    chosen = list(dict.fromkeys((runtimes or fastest_runtime(DEVICE).name).split(",")))
+    chosen = list(dict.fromkeys((runtimes or preferred_runtime(DEVICE).name).split(",")))
     if unknown := [name for name in chosen if name not in RUNTIMES]:
         raise ParameterError(f"There is no runtime {unknown[0]!r}: --runtimes lists some of {', '.join(RUNTIMES)}.")
     return [all_models.Job(name, runtime, device or DEVICE, threads, where) for name in models for runtime in chosen]

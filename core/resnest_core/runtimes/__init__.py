@@ -1,6 +1,5 @@
-"""Runtimes by name. Each lives in a file of its own and imports its package only when it is used."""
+"""Runtimes by name, the preferred ones first. Each is one file, and imports its packages only when it is used."""
 
-from importlib.util import find_spec
 from typing import NamedTuple
 
 from resnest_core.runtimes.base import Runtime
@@ -9,12 +8,10 @@ from resnest_core.runtimes.onnxruntime_runtime import OnnxRuntime
 from resnest_core.runtimes.openvino_runtime import OpenVinoRuntime
 from resnest_core.runtimes.tensorrt.runtime import TensorRtRuntime
 
+# In the order of preference: docs/performance.md has the figures.
 RUNTIMES: dict[str, type[Runtime]] = {
-    OnnxRuntime.name: OnnxRuntime,
-    OpenVinoRuntime.name: OpenVinoRuntime,
-    TensorRtRuntime.name: TensorRtRuntime,
+    runtime.name: runtime for runtime in (OpenVinoRuntime, OnnxRuntime, TensorRtRuntime)
 }
-CPU_RUNTIMES = {name: kind for name, kind in RUNTIMES.items() if kind is not TensorRtRuntime}
 
 
 class Pick(NamedTuple):
@@ -24,20 +21,33 @@ class Pick(NamedTuple):
     reason: str
 
 
-def fastest_runtime(device: str) -> Pick:
-    """Return the runtime that is the fastest of those installed, by docs/performance.md, at the same answers.
+def devices() -> tuple[str, ...]:
+    """Return the devices that any runtime runs on."""
+    return tuple(dict.fromkeys(device for runtime in RUNTIMES.values() for device in runtime.devices))
 
-    TensorRT is never picked unasked: it has not been run yet.
+
+def runtimes_on(device: str) -> dict[str, type[Runtime]]:
+    """Return the runtimes that run on a device, by name."""
+    return {name: runtime for name, runtime in RUNTIMES.items() if device in runtime.devices}
+
+
+def preferred_runtime(device: str | None = None) -> Pick:
+    """Return the first of the runtimes that are installed, run on the device and may be picked unasked.
+
+    Where none is installed, the last of them: loading it says what to install.
     """
-    if device != "cpu":
-        return Pick(OnnxRuntime.name, f"it is the one that runs on {device}")
-    if find_spec("openvino") and find_spec("onnx"):
-        return Pick(OpenVinoRuntime.name, "on CPUs it takes less time than ONNX Runtime")
-    return Pick(OnnxRuntime.name, "OpenVINO, which takes less time on CPUs, isn't installed: the extra openvino has it")
+    device = device or devices()[0]
+    candidates = [runtime for runtime in runtimes_on(device).values() if runtime.is_automatic]
+    absent: list[str] = []
+    for runtime in candidates:
+        if runtime.is_installed():
+            missing = f"; {' and '.join(absent)}, which would be preferred, isn't installed" if absent else ""
+            return Pick(runtime.name, f"it is the first choice on {device} of those installed{missing}")
+        absent.append(runtime.title)
+    return Pick(candidates[-1].name, f"none that runs on {device} is installed")
 
 
 __all__ = [
-    "CPU_RUNTIMES",
     "RUNTIMES",
     "FakeRuntime",
     "OnnxRuntime",
@@ -45,5 +55,7 @@ __all__ = [
     "Pick",
     "Runtime",
     "TensorRtRuntime",
-    "fastest_runtime",
+    "devices",
+    "preferred_runtime",
+    "runtimes_on",
 ]

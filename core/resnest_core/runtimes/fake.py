@@ -36,6 +36,10 @@ class FakeRuntime(Runtime):
     """
 
     name = "fake"
+    title = "the fake runtime"
+    packages = ()
+    devices = ("cpu",)
+    device = "cpu"
 
     def __init__(
         self, card: ModelCard = FAKE_CARD, *, count: int = 3, before_run: Callable[[Tensors], None] | None = None

@@ -1,4 +1,4 @@
-"""TensorRT where it runs, else ONNX Runtime: for servers that shall answer on any machine."""
+"""A runtime, or those that it falls back to: for servers that are to answer on any machine."""
 
 from __future__ import annotations
 
@@ -6,31 +6,35 @@ import logging
 from pathlib import Path
 
 from resnest_core.errors import MissingExtraError, ModelError, RuntimeUnavailableError
-from resnest_core.runtimes.base import Runtime
-from resnest_core.runtimes.onnxruntime_runtime import OnnxRuntime
-from resnest_core.runtimes.tensorrt.runtime import TensorRtRuntime
+from resnest_core.runtimes import RUNTIMES, Runtime
 
 log = logging.getLogger(__name__)
 
 CANNOT_RUN = (ModelError, MissingExtraError, RuntimeUnavailableError)
 
 
-def load_tensorrt_or_less(path: Path, *, threads: int | None = None, instances: int = 1) -> Runtime:
-    """Load the engine beside the ONNX file at `path`, or that file in ONNX Runtime, on the GPU or at last on the CPU.
+def load_or_fall_back(
+    runtime: type[Runtime], path: Path, *, device: str | None = None, threads: int | None = None, instances: int = 1
+) -> Runtime:
+    """Load the ONNX file at `path` in a runtime, or in the first of its fallbacks that can run it.
 
-    The log says once what is taken, and why it isn't the engine.
+    The log says once which one was taken, and why not the first.
 
     Raises:
-        InvalidModelError, MissingExtraError, RuntimeUnavailableError: ONNX Runtime can't run the file either.
+        ParameterError, ModelError, MissingExtraError, RuntimeUnavailableError: what the last of them raises.
     """
     try:
-        return TensorRtRuntime.load(path)
+        return runtime.load(path, device=device, threads=threads, instances=instances)
     except CANNOT_RUN as error:
-        reason = error
-    try:
-        runtime = OnnxRuntime.load(path, device="cuda", threads=threads, instances=instances)
-    except CANNOT_RUN:
-        runtime = None
-    device = "CPU" if runtime is None else "GPU"
-    log.warning("%s runs in ONNX Runtime on the %s, without TensorRT: %s", path, device, reason)
-    return runtime or OnnxRuntime.load(path, threads=threads, instances=instances)
+        reason = last = error
+    for name, on in runtime.fallbacks:
+        try:
+            loaded = RUNTIMES[name].load(path, device=on, threads=threads, instances=instances)
+        except CANNOT_RUN as error:
+            last = error
+            continue
+        log.warning("%s runs in %s on %s, without %s: %s", path, loaded.title, loaded.device, runtime.title, reason)
+        return loaded
+    if last is not reason:
+        log.warning("%s can't run in %s: %s", path, runtime.title, reason)
+    raise last

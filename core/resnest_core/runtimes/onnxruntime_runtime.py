@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Self
 
-from resnest_core.card import ModelCard
+from resnest_core.card import ModelCard, read_card
 from resnest_core.errors import InvalidModelError, MissingExtraError, RuntimeUnavailableError
 from resnest_core.runtimes.base import Runtime
 from resnest_core.tensors import Tensors, input_names, output_names
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+DEVICES = {"CPUExecutionProvider": "cpu", "CUDAExecutionProvider": "cuda:0"}
 
 
 def session_options(threads: int | None, instances: int = 1) -> onnxruntime.SessionOptions:
@@ -36,31 +37,37 @@ class OnnxRuntime(Runtime):
     """Runs the exported file as it is: ONNX Runtime inlines the custom ops' function bodies."""
 
     name = "onnxruntime"
+    title = "ONNX Runtime"
+    packages = ("onnxruntime",)
+    devices = ("cpu", "cuda")
 
     def __init__(self, session: onnxruntime.InferenceSession, card: ModelCard) -> None:
         self._session = session
         self.card = card
+        # A session with CUDA also lists the CPU, for operators that CUDA hasn't.
+        self.device = DEVICES[session.get_providers()[0]]
         self._inputs = input_names(card.has_masks)
         self._outputs = output_names(card.has_masks)
 
     @classmethod
-    def load(cls, path: Path, *, device: str = "cpu", threads: int | None = None, instances: int = 1) -> Self:
+    def load(cls, path: Path, *, device: str | None = None, threads: int | None = None, instances: int = 1) -> Self:
         try:
             import onnxruntime
         except ImportError as error:
             raise MissingExtraError("onnxruntime", "server") from error
+        device = cls.checked_device(device)
         provider = PROVIDERS[device]
         if provider not in onnxruntime.get_available_providers():
             raise RuntimeUnavailableError(f"ONNX Runtime has no {device} here: install onnxruntime-gpu, or use cpu.")
+        card = read_card(path)
+        if card.precision == "bf16":
+            raise RuntimeUnavailableError(f"ONNX Runtime has no bf16, which {path} is for: use the runtime openvino.")
         try:
             session = onnxruntime.InferenceSession(path, session_options(threads, instances), providers=[provider])
         except Exception as error:  # ONNX Runtime raises a class of its own per kind of damage
             raise InvalidModelError(f"{path} is damaged or not an ONNX model: export it again.") from error
         if provider not in session.get_providers():  # without a driver it takes the CPU, and only warns
             raise RuntimeUnavailableError(f"ONNX Runtime found no {device} device here: check its driver, or use cpu.")
-        card = ModelCard.from_metadata(session.get_modelmeta().custom_metadata_map, path)
-        if card.precision == "bf16":
-            raise RuntimeUnavailableError(f"ONNX Runtime has no bf16, which {path} is for: use the runtime openvino.")
         return cls(session, card)
 
     def run(self, inputs: Tensors) -> Tensors:

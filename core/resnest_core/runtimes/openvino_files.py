@@ -7,7 +7,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from resnest_core.card import METADATA_KEY, ModelCard
 from resnest_core.errors import InvalidModelError, MissingExtraError
 from resnest_core.hashing import sha256
 
@@ -19,33 +18,35 @@ IR = "model.xml"
 ONNX_SHA256 = "resnest_onnx_sha256"
 
 
-def read_network(onnx_path: Path) -> tuple[openvino.Model, ModelCard]:
+def read_network(onnx_path: Path) -> openvino.Model:
     """Read OpenVINO's own files if they were made of the ONNX file beside them, else convert that.
 
     Raises:
-        InvalidModelError: the files are damaged, or weren't made by `resnest export`.
+        InvalidModelError: the files are damaged.
         MissingExtraError: OpenVINO or onnx isn't installed.
     """
     openvino = import_openvino()
     path = onnx_path.with_name(IR)
     if not path.is_file():
         return convert(onnx_path)
+    core = openvino.Core()
+    # Weights mapped from the file would change under a running model where the file is overwritten in place.
+    core.set_property({"ENABLE_MMAP": False})
     try:
-        model = openvino.Core().read_model(path)
+        model = core.read_model(path)
         made_of = model.get_rt_info(ONNX_SHA256).value
-        card = model.get_rt_info(METADATA_KEY).value
     except RuntimeError as error:
         raise InvalidModelError(f"{path} is damaged: export it again, or delete it.") from error
     if made_of != sha256(onnx_path):
         return convert(onnx_path)
-    return model, ModelCard.from_metadata({METADATA_KEY: card}, path)
+    return model
 
 
-def convert(onnx_path: Path) -> tuple[openvino.Model, ModelCard]:
+def convert(onnx_path: Path) -> openvino.Model:
     """Convert an exported ONNX file with its functions inlined: OpenVINO's frontend knows no functions.
 
     Raises:
-        InvalidModelError: the file is damaged, or wasn't made by `resnest export`.
+        InvalidModelError: the file is damaged.
         MissingExtraError: OpenVINO or onnx isn't installed.
     """
     openvino = import_openvino()
@@ -58,11 +59,10 @@ def convert(onnx_path: Path) -> tuple[openvino.Model, ModelCard]:
         proto = onnx.load(onnx_path)
     except Exception as error:  # protobuf raises a class of its own
         raise InvalidModelError(f"{onnx_path} is damaged or not an ONNX model: export it again.") from error
-    card = ModelCard.from_metadata({entry.key: entry.value for entry in proto.metadata_props}, onnx_path)
     plain = onnx.inliner.inline_local_functions(proto).SerializeToString()
     del proto
     try:
-        return openvino.Core().read_model(plain), card
+        return openvino.Core().read_model(plain)
     except RuntimeError as error:
         raise InvalidModelError(f"OpenVINO can't read {onnx_path}: export it again, or use onnxruntime.") from error
 
@@ -74,8 +74,7 @@ def save(onnx_path: Path) -> Path:
         InvalidModelError, MissingExtraError: see `convert`.
     """
     openvino = import_openvino()
-    model, card = convert(onnx_path)
-    model.set_rt_info(card.model_dump_json(), METADATA_KEY)
+    model = convert(onnx_path)
     model.set_rt_info(sha256(onnx_path), ONNX_SHA256)
     path = onnx_path.with_name(IR)
     openvino.save_model(model, path, compress_to_fp16=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from typing_extensions import Self
 
-from resnest_core.card import ModelCard
+from resnest_core.card import ModelCard, read_card
 from resnest_core.errors import RuntimeUnavailableError
 from resnest_core.runtimes.base import Runtime
 from resnest_core.runtimes.openvino_files import import_openvino, read_network
@@ -46,6 +46,10 @@ class OpenVinoRuntime(Runtime):
     """Runs the exported file, or what `resnest export --to openvino` wrote beside it."""
 
     name = "openvino"
+    title = "OpenVINO"
+    packages = ("openvino", "onnx")
+    devices = ("cpu",)
+    device = "cpu"
 
     def __init__(self, model: openvino.CompiledModel, card: ModelCard) -> None:
         self._model = model
@@ -54,12 +58,10 @@ class OpenVinoRuntime(Runtime):
         self._outputs = output_names(card.has_masks)
 
     @classmethod
-    def load(cls, path: Path, *, device: str = "cpu", threads: int | None = None, instances: int = 1) -> Self:
-        if device != "cpu":
-            raise RuntimeUnavailableError(
-                f"The openvino runtime runs on cpu, not on {device}: use onnxruntime for that."
-            )
-        model, card = read_network(path)
+    def load(cls, path: Path, *, device: str | None = None, threads: int | None = None, instances: int = 1) -> Self:
+        cls.checked_device(device)
+        card = read_card(path)
+        model = read_network(path)
         core = import_openvino().Core()
         options = compile_options(core, card, threads, instances)
         return cls(core.compile_model(model, "CPU", options), card)

@@ -11,10 +11,9 @@ import onnx
 import torch
 
 from resnest_core.buckets import Buckets
-from resnest_core.card import ModelCard
+from resnest_core.card import ModelCard, read_card
 from resnest_core.detector import InProcessDetector
 from resnest_core.errors import ParameterError
-from resnest_core.repository import read_card
 from resnest_core.runtimes import OnnxRuntime
 from resnest_core.runtimes.tensorrt.manifest import PLAN
 from resnest_export.check import check

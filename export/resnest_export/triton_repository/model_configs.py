@@ -10,10 +10,9 @@ import numpy as np
 
 from resnest_core import tensors
 from resnest_core.buckets import COMMON_RATIO_HW, WASTE, Buckets, bucket_size_hw, bucket_sizes_hw
-from resnest_core.card import METADATA_KEY, ModelCard
+from resnest_core.card import METADATA_KEY, NETWORK_SUFFIX, ModelCard
 from resnest_core.images import MAX_PIXELS
 from resnest_core.preprocess import resized_size_hw
-from resnest_core.repository import NETWORK_SUFFIX
 from resnest_core.triton_ensemble import IMAGE, SCORE_THRESHOLD
 from resnest_export.triton_repository.config import (
     Cuda,

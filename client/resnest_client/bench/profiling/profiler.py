@@ -32,7 +32,7 @@ from resnest_core.errors import ParameterError
 from resnest_core.formats.native import native
 from resnest_core.images import decode_image
 from resnest_core.preprocess import PreparedImage, prepare, stack
-from resnest_core.runtimes import fastest_runtime
+from resnest_core.runtimes import preferred_runtime
 
 DECODE, RESIZE, RUN, ENCODE = PASS = ("decode", "resize", "network", "encode")
 COUNT = 3
@@ -52,7 +52,7 @@ def profile(request: ProfileRequest, console: Console) -> Profile:
         MissingExtraError: a package isn't installed.
         RuntimeUnavailableError: the runtime can't run the model here.
     """
-    runtime, count = request.runtime or fastest_runtime("cpu").name, COUNT if request.runs is None else request.runs
+    runtime, count = request.runtime or preferred_runtime("cpu").name, COUNT if request.runs is None else request.runs
     if runtime not in PROFILED:
         raise ParameterError(f"There is no runtime {runtime!r}: use one of {', '.join(PROFILED)}.")
     if not 1 <= count <= MOST_RUNS:

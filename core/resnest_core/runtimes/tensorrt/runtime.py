@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from resnest_core import tensors
 from resnest_core.buckets import Buckets, padded_sizes_hw
-from resnest_core.card import ModelCard
+from resnest_core.card import ModelCard, read_card
 from resnest_core.errors import EngineMismatchError, InvalidModelError, RuntimeUnavailableError
 from resnest_core.runtimes.base import Runtime
 from resnest_core.runtimes.tensorrt.cuda import Cuda
@@ -36,6 +36,12 @@ class TensorRtRuntime(Runtime):
     """
 
     name = "tensorrt"
+    title = "TensorRT"
+    packages = ("tensorrt", "cuda")
+    devices = ("cuda",)
+    is_automatic = False  # it has not been run on a GPU yet
+    fallbacks = (("onnxruntime", "cuda"), ("onnxruntime", "cpu"))
+    device = "cuda:0"  # the first GPU that CUDA shows
 
     def __init__(
         self, card: ModelCard, manifest: EngineManifest, library: TensorRtLibrary, engine: CudaEngine, cuda: Cuda
@@ -57,8 +63,8 @@ class TensorRtRuntime(Runtime):
         self._memory: EngineMemory | None = EngineMemory(cuda, inputs | outputs, largest, engine.device_memory_size_v2)
 
     @classmethod
-    def load(cls, path: Path, **options: Any) -> Self:  # noqa: ARG003 - those of CPUs
-        """Load the engine beside the ONNX file at `path`; it runs on the GPU, whatever the options are.
+    def load(cls, path: Path, *, device: str | None = None, **options: Any) -> Self:  # noqa: ARG003 - those of CPUs
+        """Load the engine beside the ONNX file at `path`.
 
         Raises:
             InvalidModelError: there is no engine, or it or the ONNX file is damaged.
@@ -66,8 +72,7 @@ class TensorRtRuntime(Runtime):
             MissingExtraError: TensorRT or CUDA's bindings aren't installed.
             RuntimeUnavailableError: there is no GPU, or it has too little memory.
         """
-        from resnest_core.repository import read_card
-
+        cls.checked_device(device)
         plan = path.with_name(PLAN)
         card = read_card(path)
         manifest = EngineManifest.find(plan, card)
