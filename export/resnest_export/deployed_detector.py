@@ -6,8 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from resnest_export.models.boxes import clip
-from resnest_export.models.detector import TwoStageDetector
-from resnest_export.tensorrt.fixed_size import FixedSizeDetector
 
 MEAN = (123.68, 116.779, 103.939)  # RGB
 STD = (58.393, 57.12, 57.375)
@@ -15,12 +13,15 @@ SCORE_THRESHOLD = 0.05  # the detectors' own
 
 
 class DeployedDetector(nn.Module):
-    """Takes and gives the tensors of `resnest_core.tensors`, in that order."""
+    """Takes and gives the tensors of `resnest_core.tensors`, in that order.
+
+    `detector` has the signature of `TwoStageDetector.forward`.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, detector: TwoStageDetector | FixedSizeDetector) -> None:
+    def __init__(self, detector: nn.Module) -> None:
         super().__init__()
         self.detector = detector
         self.register_buffer("mean", torch.tensor(MEAN), persistent=False)

@@ -27,7 +27,8 @@ from resnest_core.card import read_card
 from resnest_core.closeable import Closeable
 from resnest_core.repository import network_path
 from resnest_export.triton_repository.model_configs import NetworkRuntime, Serving
-from resnest_export.triton_repository.writer import write_model
+from resnest_export.triton_repository.writer import write_model, write_repository
+from tests.core.networks import write_mirrored_demo
 
 ROOT = Path(__file__).parents[2]
 REPOSITORY = ROOT / "model_repository"
@@ -156,9 +157,10 @@ def triton_project(triton_home: Home, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="session")
 def triton(triton_home: Home, triton_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    """Run a server on the committed `demo`, and two copies of it.
+    """Run a server on the committed `demo`, two copies of it, and a model whose file says that it is `demo`.
 
-    `broken` has a damaged network, `tight` runs in OpenVINO with buckets, small batches and a short queue.
+    `broken` has a damaged network, `tight` runs in OpenVINO with buckets, small batches and a short queue; `fruit` has
+    other weights.
     """
     folder = tmp_path_factory.mktemp("triton_repository")
     repository = folder / "repository"
@@ -167,5 +169,7 @@ def triton(triton_home: Home, triton_project: Path, tmp_path_factory: pytest.Tem
         shutil.copytree(path, repository / path.name, ignore=shutil.ignore_patterns("__pycache__"))
     add_model(repository, REPOSITORY, "demo", "broken", Serving()).write_bytes(b"\x08\x0a corrupt")
     add_model(repository, REPOSITORY, "demo", "tight", TIGHT)
+    write_mirrored_demo(network_path(repository, "fruit"))
+    write_repository(repository, Serving(), ("fruit",))
     with TritonServer(triton_home, triton_project, repository, folder / "log").start() as server:
         yield server

@@ -52,7 +52,11 @@ def test_answers_are_those_of_the_detector_in_the_process(url: str, local: InPro
 
 def test_models_that_triton_has_ready_are_served(url: str) -> None:
     models = httpx.get(f"{url}/v1/models").json()
-    assert [(card["name"], card["runtime"]) for card in models["models"]] == [("demo", "triton"), ("tight", "triton")]
+    assert [(card["name"], card["runtime"]) for card in models["models"]] == [
+        ("demo", "triton"),
+        ("fruit", "triton"),
+        ("tight", "triton"),
+    ]
     assert httpx.get(f"{url}/health/ready").status_code == 200
 
 
