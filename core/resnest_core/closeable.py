@@ -1,4 +1,4 @@
-"""What is used in a `with` statement, and closes at its end."""
+"""Context-manager mixin that calls `close()`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing_extensions import Self
 
 
 class Closeable:
-    """A context manager whose end is `close`."""
+    """A context manager that calls `close` on exit."""
 
     def close(self) -> None:
-        """Give back what is held; by itself nothing."""
+        """Release resources; the default does nothing."""
 
     def __enter__(self) -> Self:
         return self

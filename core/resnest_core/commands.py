@@ -43,7 +43,7 @@ def models(
 
 
 def _read(repository: Path, name: str) -> tuple[ModelCard | None, str]:
-    """Return a model's card, where it can be read, and what to say of the model."""
+    """Return a model's card, if it can be read, and the text of its row in the table."""
     path = network_path(repository, name)
     try:
         card = read_card(path)

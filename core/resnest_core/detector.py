@@ -38,7 +38,7 @@ class Detector(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what the detector holds."""
+        """Release the detector's resources."""
         ...
 
 
@@ -70,7 +70,7 @@ class InProcessDetector(Closeable):
     def infer(
         self, images: Sequence[PreparedImage], score_thresholds: Sequence[float], want_masks: Sequence[bool]
     ) -> list[Detections]:
-        """Run the network on a batch of prepared images, each with a threshold and a wish for masks of its own."""
+        """Run the network on a batch of prepared images, with a threshold and a mask flag per image."""
         inputs = stack(images) | {
             tensors.SCORE_THRESHOLDS: np.array(score_thresholds, np.float32)[:, None],
             tensors.WANT_MASKS: np.array(want_masks, np.bool_)[:, None],

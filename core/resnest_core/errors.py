@@ -4,20 +4,20 @@
     ├── ImageError                 this image can't be used; another one can
     │   ├── NotAnImageError        not bytes of a supported image format, or damaged
     │   └── ImageTooLargeError     more bytes or pixels than allowed
-    ├── ParameterError             an argument is outside what it may be
+    ├── ParameterError             an argument is out of range
     ├── ModelError
     │   ├── ModelNotFoundError     no model of this name
     │   ├── InvalidModelError      the model file is damaged, or not one of ours
     │   └── EngineMismatchError    the TensorRT engine was built for another machine, or from another model
     ├── CheckpointError            the checkpoint doesn't fit the detector, or is damaged
     ├── DownloadError              the checkpoint couldn't be fetched whole
-    ├── AccessError                the key is missing or unknown, or asks too often
+    ├── AccessError                request refused: key missing, unknown or rate-limited
     ├── RuntimeUnavailableError    the runtime or server can't answer now; later it may
-    ├── RemoteError                a server answered something this client can't use
+    ├── RemoteError                a server's response can't be used
     └── MissingExtraError          an optional package isn't installed
 
-Each message is one sentence that says what to do. At the edges one table each maps these: HTTP answers in
-`resnest_server.problems`, exit codes in `resnest_core.cli`.
+Each message is one sentence that says what to do. One table each maps them to HTTP responses
+(`resnest_server.problems`) and to exit codes (`resnest_core.cli`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ImageTooLargeError(ImageError):
 
 
 class ParameterError(ResNeStError):
-    """An argument is outside what it may be."""
+    """An argument is out of range."""
 
 
 class ModelError(ResNeStError):
@@ -68,7 +68,7 @@ class DownloadError(ResNeStError):
 
 
 class AccessError(ResNeStError):
-    """The server lets this client have no answer: its key is missing or unknown, or asks too often."""
+    """Request refused: key missing, unknown or rate-limited."""
 
 
 class RuntimeUnavailableError(ResNeStError):
@@ -76,7 +76,7 @@ class RuntimeUnavailableError(ResNeStError):
 
 
 class RemoteError(ResNeStError):
-    """A server answered something this client can't use."""
+    """A server's response can't be used."""
 
 
 class MissingExtraError(ResNeStError):

@@ -33,7 +33,7 @@ EXIF_ORIENTATION = 0x0112
 TRANSPOSED = (5, 6, 7, 8)  # EXIF's orientations whose rows are stored as columns
 MIRRORED = {2: 1, 6: 1, 4: 0, 8: 0, 3: -1, 7: -1}  # orientation: cv2's code, for left and right 1, top and bottom 0
 
-# Pillow's readers themselves: `PIL.Image.open` puts a limit of its own on pixels, the same for the whole process.
+# Pillow's readers directly: `PIL.Image.open` applies a process-wide limit on pixels.
 READERS: dict[bytes, type[ImageFile]] = {
     b"\xff\xd8\xff": JpegImageFile,
     b"\x89PNG\r\n\x1a\n": PngImageFile,
@@ -46,12 +46,12 @@ READERS: dict[bytes, type[ImageFile]] = {
     b"GIF8": GifImageFile,
 }
 
-# Damage is told in an error; OpenCV would write to stderr as well. The function's place is OpenCV 4's, else 5's.
+# Damage raises an error here; OpenCV would also write to stderr. The function moved between OpenCV 4 and 5.
 (getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel)(0)
 
 
 class ImageHeader(NamedTuple):
-    """What an image says of itself before it is decoded.
+    """The fields of an image's header, read before decoding.
 
     `size_hw` is height and width as stored, before `orientation`, EXIF's 1…8, turns it. `mode` is Pillow's.
     """
@@ -99,7 +99,7 @@ def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageHeader:
 
 
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Decode an image as mmdetection's loader does (OpenCV's IMREAD_COLOR), but refuse what is damaged or cut short.
+    """Decode an image as mmdetection's loader does (OpenCV's IMREAD_COLOR), but refuse damaged or truncated files.
 
     EXIF's orientation is applied, alpha dropped, grey and palette turned into three channels, 16 bits into 8; of an
     animation the first frame is taken.
@@ -196,7 +196,7 @@ def _still_png(data: bytes) -> bytes:
 
 
 def _decode_gif(data: bytes) -> Pixels | None:
-    """Decode what OpenCV 4's packages can't: they are built without GIF."""
+    """Decode a GIF with Pillow: OpenCV 4's packages are built without GIF."""
     try:
         with GifImageFile(io.BytesIO(data)) as image:
             return np.array(image.convert("RGB"))

@@ -1,4 +1,4 @@
-"""Threads of the libraries below, kept out of the network's way."""
+"""Limits the thread pools of OpenCV and BLAS."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from threadpoolctl import threadpool_limits
 
 
 def work_in_callers_thread() -> None:
-    """Make OpenCV and NumPy's products use no threads of their own, for the whole process.
+    """Make OpenCV and NumPy's matrix products run in the calling thread, for the whole process.
 
-    Images are worked on side by side, so several threads for one of them only wait for each other. And a thread of
-    OpenBLAS's that waits for the next product spins: half a core is gone that the network needs.
+    Images are processed in parallel already, so more threads per image only contend. An idle OpenBLAS thread also
+    spins while it waits, which was measured to take half a core from the network.
     """
     cv2.setNumThreads(1)
     threadpool_limits(1, user_api="blas")

@@ -1,4 +1,4 @@
-"""A detector's ensemble in Triton, over gRPC: how it is asked, what its answers and errors mean, whether it is ours.
+"""A detector's ensemble in Triton, over gRPC: builds requests, reads responses and errors, checks its tensors.
 
 Shared by the gateway and the gRPC client; `tritonclient` is imported where it is used.
 """
@@ -35,9 +35,8 @@ SCORE_THRESHOLD = "score_threshold"  # float32 [1], optional
 WANT_MASKS = "want_masks"  # bool [1], optional, mask models only
 
 MAX_MESSAGE = 2**31 - 1
-# A server that went away and comes back is found again within seconds, and a connection that takes no more bytes is
-# dead after the keep-alive's time-out. Servers bear one ping in 5 minutes while they send nothing: more would end a
-# request that takes long with "too many pings".
+# A restarted server is found again within seconds, and a stalled connection is closed after the keep-alive time-out.
+# Servers accept one ping in 5 minutes while they send nothing; with more, they end slow requests ("too many pings").
 CHANNEL_OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_send_message_length", MAX_MESSAGE),
     ("grpc.max_receive_message_length", MAX_MESSAGE),
@@ -84,7 +83,7 @@ def make_inputs(data: bytes, score_threshold: float, want_masks: bool, card: Mod
 
 
 def make_outputs(want_masks: bool, card: ModelCard) -> list[InferRequestedOutput]:
-    """Return what is asked back: masks only where they are wanted."""
+    """Return the outputs to request: masks only if they are wanted."""
     grpc = import_client()
     names = tensors.output_names(card.has_masks and want_masks)
     return [grpc.InferRequestedOutput(name) for name in (*names, tensors.ORIGINAL_SIZES)]
@@ -109,9 +108,9 @@ def read_result(result: InferResult, want_masks: bool, card: ModelCard) -> Detec
 
 
 def read_error(error: Exception, model: str, address: str) -> ResNeStError:
-    """Return what an error of tritonclient stands for.
+    """Return the error of this project that an error of tritonclient stands for.
 
-    What is wrong with a request itself is the image: everything else was checked before it was sent.
+    An invalid argument is the image's fault: everything else was checked before it was sent.
     """
     status = str(getattr(error, "status", lambda: "")() or "").rpartition(".")[2]
     message = str(getattr(error, "message", lambda: "")() or error)

@@ -1,4 +1,4 @@
-"""Who may ask, and how often."""
+"""API keys and rate limits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from resnest_core.errors import ParameterError
 from resnest_server.problems import RateLimitedError, UnauthorizedError
 from resnest_server.settings import Settings
 
-CHECK_SECONDS = 1.0  # between looks at the file of keys
+CHECK_SECONDS = 1.0  # between checks of the key file
 log = logging.getLogger(__name__)
 
 
@@ -44,7 +44,7 @@ class Keys:
         return bool(self._fixed or self._file)
 
     def admit(self, key: str | None) -> bool:
-        """Tell whether the key is one of those; every one is compared, in a time that tells nothing of them."""
+        """Return whether the key is known; each known key is compared in constant time."""
         self._refresh()
         hashed = _hash(key or "")
         matches = [hmac.compare_digest(hashed, known) for known in (*self._fixed, *self._of_file)]
@@ -83,7 +83,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def require_keys_in_public(settings: Settings) -> None:
-    """Allow to serve without keys on loopback only, unless told otherwise.
+    """Refuse to serve without keys on an address that others can reach, unless `insecure` is set.
 
     Raises:
         ParameterError: the address can be reached by others, and there are no keys.
@@ -104,7 +104,7 @@ def _is_loopback(host: str) -> bool:
 
 
 class Access:
-    """Checks a request's key, and counts it against the rate limit."""
+    """Checks a request's key and applies the rate limit."""
 
     def __init__(self, settings: Settings) -> None:
         self._keys = Keys(settings)
@@ -116,11 +116,11 @@ class Access:
         return self._keys.required
 
     def check(self, request: Request) -> None:
-        """Let a request pass.
+        """Accept a request.
 
         Raises:
             UnauthorizedError: its key is missing or unknown.
-            RateLimitedError: its key, or its address where there are no keys, has asked too often.
+            RateLimitedError: its key, or its address where there are no keys, is over the rate limit.
         """
         key = _key(request)
         if self._keys.required and not self._keys.admit(key):

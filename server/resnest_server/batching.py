@@ -1,4 +1,4 @@
-"""A queue before a network, and batches of images whose padded shapes agree."""
+"""A queue in front of a network; images of the same padded shape run as one batch."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from resnest_core.preprocess import PreparedImage
 
 
 class InferenceError(Exception):
-    """The runtime raised, or returned what no network would."""
+    """The runtime raised, or its outputs are out of range."""
 
 
 class Inference(NamedTuple):
-    """What the network found in an image, and how that went."""
+    """The detections of one image, and its times."""
 
     detections: Detections
     wait_seconds: float
@@ -52,7 +52,7 @@ class Batcher:
     Args:
         detector: what runs.
         max_batch: images that may run together.
-        max_wait: seconds that an image may wait for others to share its batch; with 0 only those that are there do.
+        max_wait: seconds that an image may wait for a batch to fill; with 0 only images already queued share one.
         instances: batches that may run at a time; the detector was loaded for as many.
     """
 
@@ -68,11 +68,11 @@ class Batcher:
         self._running_since: dict[int, float] = {}
 
     def start(self) -> None:
-        """Begin to run what waits."""
+        """Start the workers."""
         self._workers = [asyncio.create_task(self._work(number)) for number in range(self._instances)]
 
     async def stop(self) -> None:
-        """End the workers. What runs is finished in its thread, what waits is not run."""
+        """Stop the workers. A running batch finishes in its thread; queued images are not run."""
         for worker in self._workers:
             worker.cancel()
         with suppress(asyncio.CancelledError):
@@ -81,20 +81,20 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Images that wait for the network."""
+        """Queued images."""
         return len(self._waiting)
 
     def busy_seconds(self) -> float:
-        """Return for how long the oldest batch that still runs has been running."""
+        """Return how long the oldest running batch has been running, in seconds."""
         now = time.monotonic()
         return max((now - since for since in self._running_since.values()), default=0.0)
 
     async def infer(self, image: PreparedImage, score_threshold: float, want_masks: bool) -> Inference:
-        """Return what the network finds; who is cancelled leaves the queue.
+        """Queue an image and return its detections. Cancelled requests are dequeued.
 
         Raises:
             InferenceError: the runtime failed.
-            RuntimeUnavailableError: it said that it can't answer now.
+            RuntimeUnavailableError: the runtime can't answer now.
         """
         waiting = _Waiting(image, score_threshold, want_masks, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
@@ -116,20 +116,20 @@ class Batcher:
                 del self._running_since[number]
 
     async def _next_batch(self) -> list[_Waiting]:
-        """Take the image that waits longest, and those of its shape."""
+        """Dequeue the oldest image, and others of its shape."""
         async with self._arrival:
             while True:
                 await self._arrival.wait_for(lambda: self._waiting)
                 oldest = self._waiting[0]
                 await self._gather(oldest)
-                batch = self._alike(oldest)  # none, where the oldest has left or another worker took it
+                batch = self._alike(oldest)  # empty if the oldest was cancelled or another worker took it
                 for waiting in batch:
                     self._waiting.remove(waiting)
                 if batch:
                     return batch
 
     async def _gather(self, oldest: _Waiting) -> None:
-        """Wait until the oldest image's batch is full, or the time that it may wait is over."""
+        """Wait until the oldest image's batch is full, or its waiting time is over."""
         remaining = oldest.since + self._max_wait - time.monotonic()
         if remaining > 0:
             full = self._arrival.wait_for(lambda: len(self._alike(oldest)) >= self._max_batch)
@@ -137,13 +137,13 @@ class Batcher:
                 await asyncio.wait_for(full, remaining)
 
     def _alike(self, oldest: _Waiting) -> list[_Waiting]:
-        """Return as many as may run together with the oldest, if it still waits."""
+        """Return the queued images that may run with the oldest one, itself included; none if it was dequeued."""
         if oldest not in self._waiting:
             return []
         return [waiting for waiting in self._waiting if waiting.shape == oldest.shape][: self._max_batch]
 
     async def _run(self, batch: Sequence[_Waiting]) -> None:
-        """Run a batch; where it fails, each image alone, so that one that breaks the network breaks nobody else's."""
+        """Run a batch; if it fails, run each image alone, so that one image can't fail the others."""
         start = time.monotonic()
         try:
             results = await asyncio.get_running_loop().run_in_executor(self._threads, self._infer, batch)
@@ -156,7 +156,7 @@ class Batcher:
             return
         seconds = time.monotonic() - start
         for waiting, detections in zip(batch, results, strict=True):
-            if not waiting.found.done():  # it is where nobody waits any more
+            if not waiting.found.done():  # it is done if the request was cancelled
                 waiting.found.set_result(Inference(detections, start - waiting.since, seconds, len(batch)))
 
     def _infer(self, batch: Sequence[_Waiting]) -> list[Detections]:
@@ -176,7 +176,7 @@ class Batcher:
 
 
 def _check(detections: Detections, classes: int) -> None:
-    """Raise ValueError where numbers can't be a network's."""
+    """Raise ValueError if boxes, scores or labels are out of range."""
     labels, scores = detections.labels, detections.scores
     finite = np.isfinite(detections.boxes_xyxy).all() and np.isfinite(scores).all()
     if not (

@@ -27,14 +27,14 @@ tracer = trace.get_tracer("resnest_server")
 
 
 class EngineResult(NamedTuple):
-    """What an engine found in an image; `batch_size` is how many images ran together, where it is known."""
+    """The detections of one image; `batch_size` is how many images ran together, if known."""
 
     detections: Detections
     batch_size: int | None
 
 
 class Engine(ABC):
-    """One served model: everything that is known of it, and what runs it. Used on one event loop.
+    """One served model: its name, card, runtime and device. Used on one event loop.
 
     Attributes:
         name: the model's name in the repository, and in the gateway's routes, metrics and log.
@@ -57,24 +57,24 @@ class Engine(ABC):
 
     @abstractmethod
     async def start(self, host: ThreadPoolExecutor) -> None:
-        """Begin to answer; `host` has the threads that decode and encode."""
+        """Start; `host` has the threads that decode and encode."""
 
     @abstractmethod
     async def stop(self) -> None:
-        """End, and close what was loaded; images that wait are not run."""
+        """Stop, and close what was loaded; queued images are not run."""
 
     @abstractmethod
     def check_health(self) -> None:
-        """Raise RuntimeUnavailableError, with the reason, where images aren't answered."""
+        """Raise RuntimeUnavailableError, with the reason, if images aren't answered."""
 
     @property
     @abstractmethod
     def waiting(self) -> int:
-        """Images that wait for the network."""
+        """Queued images."""
 
     @abstractmethod
     async def detect(self, data: bytes, options: DetectOptions, timings: Timings) -> EngineResult:
-        """Find objects in an encoded image. Who is cancelled leaves the queue.
+        """Detect objects in an encoded image. Cancelled requests are dequeued.
 
         Raises:
             ImageError: the bytes are no image, or one that is damaged or too large.
@@ -135,7 +135,7 @@ class LocalEngine(Engine):
 def host_threads() -> ThreadPoolExecutor:
     """Return the threads that decode and encode: one for two cores, as the event loop and the network need theirs.
 
-    One more was measured to cost a fifth of the requests per second: threads of one interpreter wait for each other.
+    One more was measured to cost a fifth of the requests per second: the threads contend for the interpreter lock.
     """
     work_in_callers_thread()
     return ThreadPoolExecutor(max((os.cpu_count() or 1) // 2, 1), "host")

@@ -25,7 +25,7 @@ class InFlightLimit:
         """
         if self.count + images > self._limit:
             raise RuntimeUnavailableError(
-                f"{self._model} has all {self._limit} places of its queue taken: try again later."
+                f"{self._model} has {self._limit} images in flight, its limit: try again later."
             )
         self.count += images
         try:

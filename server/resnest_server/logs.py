@@ -15,7 +15,7 @@ TEXT = "%(asctime)s %(levelname)s %(message)s"
 
 
 def configure(settings: Settings) -> None:
-    """Send everything that is logged to stderr, in the form that the settings ask for."""
+    """Log to stderr, in the format of the settings."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_add_ids)
     handler.setFormatter(
@@ -35,7 +35,7 @@ def configure(settings: Settings) -> None:
 
 
 def _add_ids(record: logging.LogRecord) -> bool:
-    """Let every record tell which request and which trace it belongs to."""
+    """Add the ids of the request and the trace to every record."""
     record.request_id = REQUEST_ID.get()
     span = trace.get_current_span().get_span_context()
     record.trace_id = trace.format_trace_id(span.trace_id) if span.is_valid else None

@@ -1,4 +1,4 @@
-"""What Prometheus reads at /metrics."""
+"""The gateway's Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COUNTS = (0, 1, 2, 5, 10, 20, 50, 100)
 
 
 class Metrics:
-    """Counters, gauges and histograms of one application, in a registry of its own."""
+    """Counters, gauges and histograms of one application, in its own registry."""
 
     def __init__(self, engines: Mapping[str, Engine]) -> None:
         self._registry = registry = CollectorRegistry()
@@ -44,9 +44,12 @@ class Metrics:
         )
         loading = Gauge("resnest_model_load_seconds", "Time to load a model.", ["model"], registry=registry)
         in_flight = Gauge(
-            "resnest_queue_places_taken", "Images accepted and not answered.", ["model"], registry=registry
+            "resnest_queue_places_taken",
+            "Images in flight: accepted and not answered yet.",
+            ["model"],
+            registry=registry,
         )
-        waiting = Gauge("resnest_queue_images", "Images that wait for the network.", ["model"], registry=registry)
+        waiting = Gauge("resnest_queue_images", "Images that wait in the queue.", ["model"], registry=registry)
 
         for name, engine in engines.items():
             if engine.load_seconds is not None:

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of routes that read their requests themselves."""
+"""OpenAPI descriptions of the routes that parse their requests themselves."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Detection(BaseModel):
 
 
 class NativeAnswer(BaseModel):
-    """What was found in one image, best score first."""
+    """The detections of one image, best score first."""
 
     model: str
     image: Size
@@ -51,7 +51,7 @@ OtherAnswer: TypeAlias = list[dict[str, Any]] | dict[str, Any]
 
 
 class Results(BaseModel):
-    """What was found in several images, in their order; a problem in the place of one that can't be used."""
+    """The answers for several images, in order; a problem for an image that can't be used."""
 
     results: list[NativeAnswer | Problem | OtherAnswer]
 

@@ -1,4 +1,4 @@
-"""What a request asks for: thresholds, classes, and the form of the answer."""
+"""A detection request's options: thresholds, classes, and the format of the answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from resnest_core.masks import MASK_FORMS, mask_form
 
 JSON = "application/json"
 LINES = "application/x-ndjson"
-MEDIA_TYPES = (*ENCODINGS, LINES, JSON)  # where several suit a client equally, the last
+MEDIA_TYPES = (*ENCODINGS, LINES, JSON)  # of several that a client accepts equally, the last
 
 
 class Parameters(BaseModel):
@@ -46,7 +46,7 @@ class Parameters(BaseModel):
 
 @dataclass(frozen=True)
 class DetectOptions:
-    """What a request asks of a model; made by `read_options`, which checks it."""
+    """The validated options of a detection request; made by `read_options`."""
 
     card: ModelCard
     score_threshold: float
@@ -68,14 +68,14 @@ class DetectOptions:
         return self.card.has_masks and mask_form(self.masks) is not None
 
     def select(self, detections: Detections) -> Detections:
-        """Return the detections asked for."""
+        """Return the detections that the options select."""
         if self.labels is not None:
             detections = detections[np.isin(detections.labels, self.labels)]
         return detections[: self.max_detections]
 
 
 def read_options(query: QueryParams, accept: str | None, card: ModelCard) -> DetectOptions:
-    """Return what a request's query and Accept header ask of the model with this card.
+    """Return the options in a request's query and Accept header, checked against the model's card.
 
     Raises:
         ParameterError: a parameter is unknown, or outside what it may be.

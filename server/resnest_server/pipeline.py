@@ -29,7 +29,7 @@ class Answer:
 
 
 class Pipeline:
-    """Runs the engines, and encodes what they find on threads."""
+    """Starts the engines, and encodes their answers on threads."""
 
     def __init__(self, engines: Mapping[str, Engine], settings: Settings, metrics: Metrics) -> None:
         self._settings = settings

@@ -25,12 +25,12 @@ async def list_models(gateway: GatewayOf) -> dict[str, Any]:
 
 @models.get("/{model}", responses=openapi.CARD)
 async def show_model(model: str, gateway: GatewayOf) -> dict[str, Any]:
-    """Show a model's card: classes, test scale, thresholds, checkpoint, and what runs it."""
+    """Show a model's card: classes, test scale, thresholds, checkpoint, runtime and device."""
     return _shown(gateway.engine(model))
 
 
 def _shown(engine: Engine) -> dict[str, Any]:
-    """Return a card with what runs the model, and the published accuracy of the detector of its name."""
+    """Return a model's card, runtime and device, and the published accuracy of the detector of its name."""
     row = PUBLISHED.get(engine.name)
     return {
         **engine.card.model_dump(mode="json"),
@@ -42,18 +42,18 @@ def _shown(engine: Engine) -> dict[str, Any]:
 
 @operations.get("/health/live")
 async def live() -> dict[str, str]:
-    """Tell that the process answers."""
+    """Liveness: the process answers."""
     return {"status": "live"}
 
 
 @operations.get("/health/ready", responses=openapi.UNAVAILABLE)
 async def ready(gateway: GatewayOf) -> dict[str, str]:
-    """Tell whether requests are answered: 503 with the reason where they aren't."""
+    """Readiness: 503 with the reason while requests aren't answered."""
     gateway.check_ready()
     return {"status": "ready"}
 
 
 @operations.get("/metrics", response_class=PlainTextResponse)
 async def metrics(gateway: GatewayOf) -> Response:
-    """Show what Prometheus reads."""
+    """Prometheus metrics."""
     return Response(gateway.metrics.render(), media_type=CONTENT_TYPE_LATEST)

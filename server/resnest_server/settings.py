@@ -1,4 +1,4 @@
-"""What the gateway can be told: by environment variables `RESNEST_…`, by options of `resnest serve`, or in Python."""
+"""The gateway's settings: environment variables `RESNEST_…`, options of `resnest serve`, or arguments in Python."""
 
 from __future__ import annotations
 

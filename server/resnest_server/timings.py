@@ -1,4 +1,4 @@
-"""Where an image's time goes."""
+"""Times per stage of one image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Timings:
             self.add(name, time.perf_counter() - start)
 
     def add(self, name: str, seconds: float) -> None:
-        """Count a time taken elsewhere."""
+        """Add a stage that was timed elsewhere."""
         self.stages[name] = round(seconds * 1000, 2)
 
     def with_total(self) -> dict[str, float]:

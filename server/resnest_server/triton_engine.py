@@ -18,8 +18,8 @@ from resnest_server.parameters import DetectOptions
 from resnest_server.settings import TRITON, Settings
 from resnest_server.timings import Timings
 
-POLL_SECONDS = 1.0  # between looks at whether a model is ready
-PATIENCE_SECONDS = 5.0  # for an answer to a look
+POLL_SECONDS = 1.0  # between readiness checks
+PATIENCE_SECONDS = 5.0  # time-out of a readiness check
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def _cards(client: Any, settings: Settings) -> list[ModelCard]:
 
 
 class TritonEngine(Engine):
-    """Asks a model's ensemble; a request that Triton doesn't answer fails at once, and the next one is tried again."""
+    """Sends encoded images to a model's ensemble in Triton; failed requests are not retried."""
 
     def __init__(self, card: ModelCard, settings: Settings) -> None:
         super().__init__(card, TRITON, TRITON, settings)
@@ -132,12 +132,12 @@ class TritonEngine(Engine):
         return meaning
 
     async def _watch(self) -> None:
-        """Look again and again whether the model is ready."""
+        """Check periodically whether the model is ready."""
         while True:
             try:
                 ready = await self._client.is_model_ready(self.name, client_timeout=PATIENCE_SECONDS)
                 trouble = None if ready else f"Triton at {self._url} has {self.name} not ready."
-            except Exception as error:  # whatever it is, the next look may be better
+            except Exception as error:  # any failure: the next check may succeed
                 trouble = f"Triton at {self._url} doesn't answer."
                 log.debug("%s", error)
             if trouble != self._trouble:

@@ -1,4 +1,4 @@
-"""The gateway under uvicorn: clients that are slow with their headers are let go, and the end is a graceful one."""
+"""The gateway under uvicorn: a time limit on request headers, and graceful shutdown."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from resnest_server.app import create_app
 from resnest_server.engine_loading import load_engines
 from resnest_server.settings import Settings
 
-BACKLOG = 2048  # connections that wait to be accepted
-POLL_SECONDS = 0.05  # between looks at whether the last request was answered
+BACKLOG = 2048  # connections waiting to be accepted
+POLL_SECONDS = 0.05  # between checks whether requests are in flight
 
 log = logging.getLogger(__name__)
 
 
 def serve(settings: Settings) -> None:
-    """Load the models, and serve them until the process is told to end.
+    """Load the models, and serve them until the process is signalled to stop.
 
     Raises:
         ModelNotFoundError, InvalidModelError, RuntimeUnavailableError, MissingExtraError: a model can't be loaded.
@@ -101,7 +101,7 @@ def _protocol(header_seconds: float) -> type[asyncio.Protocol]:
 
 
 class _Server(uvicorn.Server):
-    """Told to end, it says so at /health/ready and refuses new images, until what is in flight has been answered."""
+    """On a signal, `/health/ready` and new images get 503, and requests in flight are answered before it stops."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, seconds: float) -> None:
         super().__init__(config)
@@ -110,7 +110,7 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         gateway = getattr(self._app.state, "gateway", None)
-        if gateway is None or gateway.ending:  # not begun, or told twice
+        if gateway is None or gateway.ending:  # not started, or signalled twice
             super().handle_exit(sig, frame)
             return
         gateway.ending = True

@@ -8,7 +8,7 @@ def test_images_in_flight_are_limited_and_uncounted_once_answered() -> None:
     limit = InFlightLimit("model", 3)
     with limit.reserve(2), limit.reserve(1):
         with (
-            pytest.raises(RuntimeUnavailableError, match="model has all 3 places of its queue taken"),
+            pytest.raises(RuntimeUnavailableError, match="model has 3 images in flight, its limit"),
             limit.reserve(1),
         ):
             pass

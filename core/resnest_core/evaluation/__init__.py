@@ -1,4 +1,4 @@
-"""How well a detector does on annotated images: COCO's average precision and recall, of boxes and of masks."""
+"""A detector's accuracy on annotated images: COCO's average precision and recall, for boxes and masks."""
 
 from __future__ import annotations
 

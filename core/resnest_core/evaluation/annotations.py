@@ -1,4 +1,4 @@
-"""COCO's annotations, checked against the model whose detections they shall be compared with."""
+"""COCO's annotations, checked against the model that is evaluated."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, ValidationError
 from resnest_core.card import ModelCard
 from resnest_core.errors import ParameterError
 
-TOLD = 5  # categories that an error names
+MAX_NAMED = 5  # categories that an error names
 
 
 @dataclass(frozen=True)
@@ -163,9 +163,9 @@ def _check_categories(path: Path, used: set[int], named: dict[int, str], card: M
         elif named[category] != known[category]:
             wrong.append(f"{category} is {named[category]} there and {known[category]} to the model")
     if wrong:
-        more = f"; and {len(wrong) - TOLD} more" if len(wrong) > TOLD else ""
+        more = f"; and {len(wrong) - MAX_NAMED} more" if len(wrong) > MAX_NAMED else ""
         raise ParameterError(
-            f"The categories of {path} are not those of the model {card.name}: {'; '.join(wrong[:TOLD])}{more}."
+            f"The categories of {path} are not those of the model {card.name}: {'; '.join(wrong[:MAX_NAMED])}{more}."
         )
 
 
@@ -187,7 +187,7 @@ def _index(path: Path, file: _File, objects: Sequence[_Object], has_masks: bool)
         try:
             one["segmentation"] = coco.annToRLE(one)
             right = list(one["segmentation"]["size"]) == [image["height"], image["width"]]
-        except Exception:  # pycocotools raises whatever it stumbles over
+        except Exception:  # pycocotools raises many classes on damaged annotations
             right = False
         if not right:
             raise ParameterError(

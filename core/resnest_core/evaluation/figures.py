@@ -25,7 +25,7 @@ REGIONS = {"bbox": "bbox", "segm": "segmentation"}  # what is compared, by COCO'
 
 @dataclass(frozen=True)
 class Scores:
-    """What detections are worth."""
+    """COCO's figures for one set of detections."""
 
     figures: Figures
     ap_by_category: dict[int, float | None]

@@ -1,4 +1,4 @@
-"""A runtime without a network, for tests of what stands around one."""
+"""A runtime without a network, for tests of the code around runtimes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FAKE_CARD = ModelCard(
 class FakeRuntime(Runtime):
     """Answers `count` boxes for any image: each is `fraction` of the image, scores fall from 0.9, masks are discs.
 
-    `calls` records the inputs of every run; `before_run`, if given, is called first and may wait or raise.
+    `calls` records the inputs of every run; `before_run`, if given, is called first and may block or raise.
     """
 
     name = "fake"

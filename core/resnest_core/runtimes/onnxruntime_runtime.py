@@ -25,10 +25,10 @@ def session_options(threads: int | None, instances: int = 1) -> onnxruntime.Sess
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    # Batches that run at the same time have these in common, and each the thread that it is run from.
+    # Concurrent batches share these threads; each also uses the thread that calls `run`.
     options.intra_op_num_threads = threads or (0 if instances == 1 else max((os.cpu_count() or 1) // instances, 1))
     options.log_severity_level = 3
-    # Waiting threads otherwise spin, which costs a shared machine more than it gains.
+    # Idle threads would otherwise spin, which costs more than it gains on a shared machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
@@ -64,7 +64,7 @@ class OnnxRuntime(Runtime):
             raise RuntimeUnavailableError(f"ONNX Runtime has no bf16, which {path} is for: use the runtime openvino.")
         try:
             session = onnxruntime.InferenceSession(path, session_options(threads, instances), providers=[provider])
-        except Exception as error:  # ONNX Runtime raises a class of its own per kind of damage
+        except Exception as error:  # ONNX Runtime raises many classes on damaged files
             raise InvalidModelError(f"{path} is damaged or not an ONNX model: export it again.") from error
         if provider not in session.get_providers():  # without a driver it takes the CPU, and only warns
             raise RuntimeUnavailableError(f"ONNX Runtime found no {device} device here: check its driver, or use cpu.")

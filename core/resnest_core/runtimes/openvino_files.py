@@ -1,4 +1,4 @@
-"""A detector's network as OpenVINO reads it: from the exported ONNX file, or from OpenVINO's own files beside it."""
+"""Reads a detector's network into OpenVINO: from OpenVINO's own files if there are any, else from the ONNX file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     import openvino
 
 IR = "model.xml"
-"""OpenVINO's description of a network; the weights are in `model.bin` beside it."""
+"""OpenVINO's description of a network; its weights are in `model.bin` in the same folder."""
 ONNX_SHA256 = "resnest_onnx_sha256"
 
 
 def read_network(onnx_path: Path) -> openvino.Model:
-    """Read OpenVINO's own files if they were made of the ONNX file beside them, else convert that.
+    """Read OpenVINO's own files if they were made from the ONNX file in the same folder, else convert that file.
 
     Raises:
         InvalidModelError: the files are damaged.
@@ -57,7 +57,7 @@ def convert(onnx_path: Path) -> openvino.Model:
         raise MissingExtraError(error.name or "onnx", "openvino") from error
     try:
         proto = onnx.load(onnx_path)
-    except Exception as error:  # protobuf raises a class of its own
+    except Exception as error:  # protobuf's own exception class
         raise InvalidModelError(f"{onnx_path} is damaged or not an ONNX model: export it again.") from error
     plain = onnx.inliner.inline_local_functions(proto).SerializeToString()
     del proto
@@ -68,7 +68,7 @@ def convert(onnx_path: Path) -> openvino.Model:
 
 
 def save(onnx_path: Path) -> Path:
-    """Write an exported ONNX file as OpenVINO's own files beside it, weights as they are, and return the description.
+    """Convert an exported ONNX file to OpenVINO's own files in the same folder, weights unchanged; return the `.xml`.
 
     Raises:
         InvalidModelError, MissingExtraError: see `convert`.

@@ -18,7 +18,7 @@ from resnest_core.tensors import INPUT_TYPES, Tensors, input_names, output_names
 if TYPE_CHECKING:
     import openvino
 
-HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # what isn't in int8 stays in fp32
+HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # layers that aren't quantized stay in fp32
 
 
 def compile_options(
@@ -32,18 +32,18 @@ def compile_options(
     if card.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise RuntimeUnavailableError(f"This CPU computes no bf16, which {card.name} is for: export fp32 or int8.")
     return {
-        # By itself OpenVINO takes bf16 where the CPU has it: scores move by 1e-2.
+        # OpenVINO's default is bf16 where the CPU has it, which changes scores by 1e-2.
         "INFERENCE_PRECISION_HINT": HINTS.get(card.precision, "f32"),
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": instances,
         "INFERENCE_NUM_THREADS": threads * instances if threads else os.cpu_count() or 1,
-        # Pinned threads were seen on one core together, where another process kept the second one busy.
+        # With pinning, both threads were seen on one core while another process kept the second core busy.
         "ENABLE_CPU_PINNING": False,
     }
 
 
 class OpenVinoRuntime(Runtime):
-    """Runs the exported file, or what `resnest export --to openvino` wrote beside it."""
+    """Runs the exported file, or the OpenVINO files that `resnest export --to openvino` wrote."""
 
     name = "openvino"
     title = "OpenVINO"
@@ -67,7 +67,7 @@ class OpenVinoRuntime(Runtime):
         return cls(core.compile_model(model, "CPU", options), card)
 
     def run(self, inputs: Tensors) -> Tensors:
-        # A request of its own per call: `run` may be called from several threads.
+        # One infer request per call: `run` may be called from several threads.
         request = self._model.create_infer_request()
         feed = {name: np.ascontiguousarray(inputs[name], INPUT_TYPES[name]) for name in self._inputs}
         results = request.infer(feed)

@@ -1,4 +1,4 @@
-"""What both models share: their configuration, their tensors, and errors that fail one request alone."""
+"""Shared by both models: configuration, tensors, and errors that fail one request only."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def respond(outputs: Mapping[str, NDArray[Any]]) -> Response:
 
 
 def fail(error: Exception) -> Response:
-    """Return the response that tells of an error, with its own sentence where it is one of ours."""
+    """Return an error response; only this project's own errors are quoted."""
     kind = pb_utils.TritonError
     if isinstance(error, ImageError | ParameterError):
         told = kind(str(error), kind.INVALID_ARG)
@@ -54,6 +54,6 @@ def fail(error: Exception) -> Response:
 
 
 def cancelled() -> Response:
-    """Return the response to a request whose sender has gone."""
+    """Return the response to a request that the client has cancelled."""
     kind = pb_utils.TritonError
     return pb_utils.InferenceResponse(error=kind("The request was cancelled.", kind.CANCELLED))

@@ -34,7 +34,7 @@ class TritonPythonModel:
         self.inputs = input_names(self.runtime.card.has_masks)
 
     def execute(self, requests: list[Request]) -> list[Response]:
-        """Answer the requests of a batch; those whose senders have gone aren't run."""
+        """Answer the requests of a batch; cancelled ones aren't run."""
         gone = [request.is_cancelled() for request in requests]
         waiting = [request for request, has_gone in zip(requests, gone, strict=True) if not has_gone]
         try:

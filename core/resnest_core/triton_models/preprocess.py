@@ -51,7 +51,7 @@ class TritonPythonModel:
             return respond(
                 self._prepare(read(request, IMAGE), read(request, SCORE_THRESHOLD), read(request, WANT_MASKS))
             )
-        except Exception as error:  # whatever it is, the other requests of this batch have nothing to do with it
+        except Exception as error:  # any error fails this request only, not the batch
             return fail(error)
 
     def _prepare(

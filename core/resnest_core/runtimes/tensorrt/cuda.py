@@ -44,7 +44,7 @@ class Cuda:
         return cls(runtime)
 
     def gpu(self) -> Gpu:
-        """Return what is known of the GPU.
+        """Return the GPU's name, compute capability and CUDA version.
 
         Raises:
             RuntimeUnavailableError: there is none, or no driver for it.
@@ -78,21 +78,21 @@ class Cuda:
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
 
     def copy_to_gpu(self, address: int, array: NDArray[Any], stream: Any) -> None:
-        """Begin to copy pinned memory to the GPU."""
+        """Enqueue a copy from pinned memory to the GPU."""
         kind = self._api.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, stream)
 
     def copy_from_gpu(self, array: NDArray[Any], address: int, stream: Any) -> None:
-        """Begin to copy from the GPU to pinned memory."""
+        """Enqueue a copy from the GPU to pinned memory."""
         kind = self._api.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, stream)
 
     def synchronize(self, stream: Any) -> None:
-        """Wait until what was begun on the stream is done."""
+        """Wait until all work on the stream has finished."""
         self._call("cudaStreamSynchronize", stream)
 
     def capture(self, stream: Any, begin: Callable[[], None]) -> Any:
-        """Record what `begin` puts on the stream, without running it, and return it as a graph to `launch`."""
+        """Capture the work that `begin` enqueues, without running it, and return it as a graph for `launch`."""
         # Other threads may allocate memory at the same time: only this thread's calls are watched.
         self._call("cudaStreamBeginCapture", stream, self._api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
         try:
@@ -107,23 +107,23 @@ class Cuda:
             self._call("cudaGraphDestroy", graph)
 
     def launch(self, graph: Any, stream: Any) -> None:
-        """Begin to run a captured graph."""
+        """Enqueue a captured graph."""
         self._call("cudaGraphLaunch", graph, stream)
 
     def free(self, address: int) -> None:
-        """Give memory on the GPU back."""
+        """Free memory on the GPU."""
         self._release("cudaFree", address)
 
     def free_pinned(self, array: NDArray[np.uint8]) -> None:
-        """Give page-locked memory back; the array must not be used any more."""
+        """Free page-locked memory; the array must not be used afterwards."""
         self._release("cudaFreeHost", array.ctypes.data)
 
     def free_graph(self, graph: Any) -> None:
-        """Give a captured graph back."""
+        """Destroy a captured graph."""
         self._release("cudaGraphExecDestroy", graph)
 
     def free_stream(self, stream: Any) -> None:
-        """Give a stream back."""
+        """Destroy a stream."""
         self._release("cudaStreamDestroy", stream)
 
     def _call(self, name: str, *arguments: Any) -> Any:

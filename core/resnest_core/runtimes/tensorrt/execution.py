@@ -39,7 +39,7 @@ class Buffer:
 
 
 class EngineMemory:
-    """A stream, and buffers that are allocated once: one for each tensor, and one for what lies between layers.
+    """A stream, and buffers that are allocated once: one per tensor, and one for the engine's activations.
 
     Raises:
         RuntimeUnavailableError: the GPU has too little memory.
@@ -124,7 +124,7 @@ class ShapeExecution:
             return False
 
     def run(self) -> None:
-        """Run the network on what the input buffers hold, and wait until the output buffers hold the answer.
+        """Run the network on the input buffers, and wait until the output buffers are filled.
 
         Raises:
             RuntimeUnavailableError: CUDA or TensorRT reports an error.
@@ -140,7 +140,7 @@ class ShapeExecution:
         self._runs += 1
 
     def close(self) -> None:
-        """Give the graph back."""
+        """Destroy the graph."""
         if self._graph is not None:
             self._memory.cuda.free_graph(self._graph)
             self._graph = None

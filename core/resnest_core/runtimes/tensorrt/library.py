@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX behind one interface: what is used of theirs, as protocols. Not run on a GPU yet."""
+"""TensorRT and TensorRT-RTX behind one interface; the parts used here are protocols. Not run on a GPU yet."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def load_library(flavour: Flavour) -> Any:
 
 
 class ExecutionContext(Protocol):
-    """TensorRT's `IExecutionContext`: what an engine needs to run for shapes of its own."""
+    """TensorRT's `IExecutionContext`: the state of an engine for one set of shapes."""
 
     def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool: ...
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool: ...
@@ -67,7 +67,7 @@ class TensorRtLibrary:
         self.flavour = flavour
 
         class Logger(module.ILogger):  # type: ignore[misc]
-            """Hands TensorRT's messages to Python's logging."""
+            """Forwards TensorRT's messages to Python's logging."""
 
             def __init__(self) -> None:
                 module.ILogger.__init__(self)
@@ -92,7 +92,7 @@ class TensorRtLibrary:
         return self.flavour is Flavour.RTX
 
     def machine(self, gpu: Gpu) -> Machine:
-        """Return what an engine is to run on."""
+        """Return the machine that engines run on."""
         return Machine(
             tensorrt_flavour=self.flavour,
             tensorrt_version=self._module.__version__,
@@ -111,7 +111,7 @@ class TensorRtLibrary:
         if self.flavour is Flavour.RTX:
             register_plugins()
         runtime = self._module.Runtime(self._logger)
-        # A version-compatible engine brings the library that runs it along.
+        # A version-compatible engine contains the library that runs it.
         runtime.engine_host_code_allowed = version_compatible
         engine: CudaEngine | None = runtime.deserialize_cuda_engine(plan)
         if engine is None:

@@ -1,4 +1,4 @@
-"""Which shape an engine runs for a batch that is asked for: the nearest one that a profile holds."""
+"""Selects the shape that an engine runs for a batch: the smallest that holds it and fits a profile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorRT, on the GPU: the engine `model.plan` that lies beside `model.onnx`.
+"""TensorRT, on the GPU: runs the engine `model.plan` in the folder of `model.onnx`.
 
 Unverified: it is tested with a fake of TensorRT's and CUDA's interfaces, and has not been run on a GPU yet.
 """
@@ -25,7 +25,7 @@ from resnest_core.runtimes.tensorrt.manifest import PLAN, EngineManifest, ShapeB
 from resnest_core.runtimes.tensorrt.profile_selection import Fit, largest_batch, nearest
 from resnest_core.tensors import Tensors, input_names, output_names, output_shapes
 
-MAX_SHAPES = 32  # shapes whose contexts and graphs are kept, the latest used
+MAX_SHAPES = 32  # shapes whose contexts and graphs are cached, least recently used first out
 
 
 class TensorRtRuntime(Runtime):
@@ -106,7 +106,7 @@ class TensorRtRuntime(Runtime):
             return self._run(inputs, fit)
 
     def close(self) -> None:
-        """Give the GPU's memory back."""
+        """Free the GPU's memory."""
         with self._lock:
             while self._executions:
                 self._executions.popitem()[1].close()
@@ -169,7 +169,7 @@ def _most_at_once(manifest: EngineManifest, size_hw: tuple[int, int]) -> int:
 
 
 def _check_tensors(library: TensorRtLibrary, engine: CudaEngine, card: ModelCard, manifest: EngineManifest) -> None:
-    """Raise InvalidModelError where the engine isn't the network that the card and the manifest tell of."""
+    """Raise InvalidModelError if the engine's tensors differ from those of the card and the manifest."""
     inputs, outputs = library.tensor_types(engine)
     # TensorRT drops an input that nothing reads.
     has_inputs = tensors.IMAGES in inputs and set(inputs) <= set(input_names(card.has_masks))
