@@ -81,7 +81,7 @@ def load_detector(
         name_or_path: such as `mask_rcnn_s50`, or a path ending in `.onnx`.
         runtime: `onnxruntime`, `openvino` or `tensorrt`; None: the fastest of those installed, but not `tensorrt`.
         device: `cpu` or `cuda`; `tensorrt` always runs on the GPU.
-        threads: that a batch runs on; None: its share of the cores.
+        threads: that a batch runs on; None: its share of the CPUs that this process may use.
         instances: batches that may run at the same time, from threads of the caller's.
         repository: see `find_repository`.
         fallback: whether ONNX Runtime is taken, and the log says why, where `tensorrt` can't run the model.

@@ -31,7 +31,7 @@ class Answer:
 
 
 class Pipeline:
-    """Has an engine for each model, and turns what it finds into answers, on as many threads as there are cores."""
+    """Has an engine for each model, and turns what it finds into answers, on a thread for every two CPUs."""
 
     def __init__(self, models: Models, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings

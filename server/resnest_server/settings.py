@@ -38,7 +38,9 @@ class Settings(BaseSettings):
         default=True, description="Whether ONNX Runtime runs a model whose TensorRT engine can't; else nothing starts."
     )
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where they run.")
-    threads: int | None = Field(default=None, ge=1, description="Threads of a batch; else its share of the cores.")
+    threads: int | None = Field(
+        default=None, ge=1, description="Threads of a batch; else its share of the CPUs that this process may use."
+    )
 
     triton_url: str = Field(default="localhost:8001", description="Triton's gRPC address.")
     triton_wait_seconds: float = Field(default=60, ge=0, description="How long to wait for Triton at the start.")

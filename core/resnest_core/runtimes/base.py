@@ -27,7 +27,7 @@ class Runtime(Closeable, ABC):
         Args:
             path: the file.
             device: `cpu` or `cuda`.
-            threads: that a batch runs on; None: its share of the cores.
+            threads: that a batch runs on; None: its share of the CPUs that this process may use.
             instances: batches that run at the same time.
 
         Raises:

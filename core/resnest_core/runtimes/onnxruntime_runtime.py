@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import Self
 
 from resnest_core.card import ModelCard
+from resnest_core.cpus import allowed_cores, allowed_cpus
 from resnest_core.errors import InvalidModelError, MissingExtraError, RuntimeUnavailableError
 from resnest_core.runtimes.base import Runtime
 from resnest_core.tensors import Tensors, input_names, output_names
@@ -19,13 +20,25 @@ if TYPE_CHECKING:
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
+def default_threads(instances: int = 1) -> int:
+    """Return how many threads a batch runs on where none are given; 0: as many as ONNX Runtime finds cores.
+
+    ONNX Runtime's own number is one a physical core, without regard to quotas and affinity masks; it even pins a thread
+    to a CPU outside of the mask. One a core of those allowed is the same number where nothing is limited.
+    """
+    cpus, cores = allowed_cpus(), allowed_cores()
+    if cores is None and instances == 1 and cpus == os.cpu_count():
+        return 0
+    return max(min(cpus // instances, cores or cpus), 1)
+
+
 def session_options(threads: int | None, instances: int = 1) -> onnxruntime.SessionOptions:
-    """Return the options of every session; threads None: each instance has its share of the cores."""
+    """Return the options of every session; threads None: each instance has its share of the CPUs."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     # Batches that run at the same time have these in common, and each the thread that it is run from.
-    options.intra_op_num_threads = threads or (0 if instances == 1 else max((os.cpu_count() or 1) // instances, 1))
+    options.intra_op_num_threads = threads or default_threads(instances)
     options.log_severity_level = 3
     # Waiting threads otherwise spin, which costs a shared machine more than it gains.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
