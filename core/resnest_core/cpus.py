@@ -20,8 +20,9 @@ from typing import NamedTuple
 Quota = Fraction
 """CPU seconds per second."""
 
-V2_MOUNTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
-V1_MOUNTS = ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/cpuacct,cpu")
+# Where hierarchies are mounted by custom, for a system whose mountinfo can't be read.
+V2_MOUNTS: tuple[str, ...] = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
+V1_MOUNTS: tuple[str, ...] = ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/cpuacct,cpu")
 SIBLINGS = ("core_cpus_list", "thread_siblings_list")  # the second is the name before Linux 5.7
 
 

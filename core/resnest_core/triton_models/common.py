@@ -26,7 +26,7 @@ def read_parameters(args: Mapping[str, str]) -> dict[str, str]:
 def read_instances(args: Mapping[str, str]) -> int:
     """Return how many instances of the model Triton starts, all groups together."""
     groups = json.loads(args["model_config"]).get("instance_group", [])
-    return max(sum(group.get("count", 1) for group in groups), 1)
+    return max(sum(int(group.get("count", 1)) for group in groups), 1)
 
 
 def read_card(parameters: Mapping[str, str]) -> ModelCard:
