@@ -100,6 +100,12 @@ CASES = {
         V1_MEMORY,
         MACHINE,
     ),
+    "v1, cpuset and cpuacct aren't cpu": (
+        v1("sys/fs/cgroup/cpu/jobs", 200_000),
+        "3:cpuset:/jobs\n2:cpuacct:/jobs\n1:cpu:/",
+        "",
+        MACHINE,
+    ),
     "v1, a colon in the name": (v1("sys/fs/cgroup/cpu,cpuacct/a:b", 200_000), "4:cpu,cpuacct:/a:b", V1, 2),
     "hybrid": (
         v1("sys/fs/cgroup/cpu,cpuacct/jobs", 300_000),
