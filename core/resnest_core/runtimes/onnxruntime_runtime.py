@@ -26,8 +26,8 @@ def default_threads(instances: int = 1) -> int:
     ONNX Runtime's own number is one a physical core, without regard to quotas and affinity masks; it even pins a thread
     to a CPU outside of the mask. One a core of those allowed is the same number where nothing is limited.
     """
-    # Said openly, the same number was measured to cost 0.97 to 1.00 of the CPU time and 0.95 to 0.99 of the wall time of
-    # ONNX Runtime's own (2 CPUs, medians of pairs): its threads aren't pinned then.
+    # Set explicitly, this number took 0.97 to 1.00 of the CPU time of ONNX Runtime's own and 0.95 to 0.99 of the wall
+    # time (2 CPUs, medians of pairs): its threads aren't pinned then.
     cpus, cores = allowed_cpus(), allowed_cores()
     if cores is None and instances == 1 and cpus == os.cpu_count():
         return 0
