@@ -92,7 +92,7 @@ class DetectorOptions:
 
         Args:
             max_concurrency: requests in flight at a time, to a server.
-            threads: of a runtime in this process; None: as many as there are cores.
+            threads: of a runtime in this process; None: as many as this process may use CPUs.
             retries: how many times at most a request to a server is sent again.
         """
         if self.url is None:

@@ -101,7 +101,7 @@ def load_detector(
         name_or_path: such as `mask_rcnn_s50`, or a path ending in `.onnx`.
         runtime: a name in `resnest_core.runtimes.RUNTIMES`; None: see `preferred_runtime`.
         device: `cpu` or `cuda`; None: the runtime's own, which is the CPU for all but `tensorrt`.
-        threads: threads of a batch; None: its share of the cores.
+        threads: threads of a batch; None: its share of the CPUs that this process may use.
         instances: batches that may run at the same time, from threads of the caller's.
         repository: see `find_repository`.
         fallback: whether the runtime's fallbacks are tried where it can't run the model; the log then says why.

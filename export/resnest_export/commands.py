@@ -91,7 +91,10 @@ def export(
 ) -> None:
     """Export a detector into the model repository, and check the file against PyTorch."""
     try:
+        import torch
+
         from resnest_core.card import read_card
+        from resnest_core.cpus import allowed_cpus
         from resnest_core.runtimes import openvino_files
         from resnest_export.pipeline import export_detector, find_config
         from resnest_export.tensorrt.builder import EngineOptions
@@ -99,6 +102,8 @@ def export(
         from resnest_export.triton_repository.writer import write_model
     except ImportError as error:
         raise MissingExtraError(error.name or "torch", "export") from error
+    # PyTorch counts the CPUs of the affinity mask by itself, but knows no quotas.
+    torch.set_num_threads(min(torch.get_num_threads(), allowed_cpus()))
     find_config(name)
     if to is not Target.TENSORRT and precision in ENGINES_ONLY:
         raise ParameterError(f"{precision.value} is a precision of TensorRT's engines: add --to tensorrt.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from typing import NamedTuple
 from opentelemetry import trace
 
 from resnest_core.card import ModelCard
+from resnest_core.cpus import allowed_cpus
 from resnest_core.detections import Detections
 from resnest_core.detector import InProcessDetector
 from resnest_core.errors import RuntimeUnavailableError
@@ -133,9 +133,9 @@ class LocalEngine(Engine):
 
 
 def host_threads() -> ThreadPoolExecutor:
-    """Return the threads that decode and encode: one for two cores, as the event loop and the network need theirs.
+    """Return the threads that decode and encode: one for two CPUs, as the event loop and the network need theirs.
 
     One more was measured to cost a fifth of the requests per second: the threads contend for the interpreter lock.
     """
     work_in_callers_thread()
-    return ThreadPoolExecutor(max((os.cpu_count() or 1) // 2, 1), "host")
+    return ThreadPoolExecutor(max(allowed_cpus() // 2, 1), "host")

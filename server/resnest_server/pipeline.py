@@ -29,7 +29,7 @@ class Answer:
 
 
 class Pipeline:
-    """Starts the engines, and encodes their answers on threads."""
+    """Starts the engines, and encodes their answers on threads: one for every two CPUs."""
 
     def __init__(self, engines: Mapping[str, Engine], settings: Settings, metrics: Metrics) -> None:
         self._settings = settings

@@ -46,7 +46,9 @@ class Settings(BaseSettings):
     device: str | None = Field(
         default=None, description=f"Where they run: {' or '.join(devices())}; else the runtime's own first choice."
     )
-    threads: int | None = Field(default=None, ge=1, description="Threads of a batch; else its share of the cores.")
+    threads: int | None = Field(
+        default=None, ge=1, description="Threads of a batch; else its share of the CPUs that this process may use."
+    )
 
     triton_url: str = Field(default="localhost:8001", description="Triton's gRPC address.")
     triton_wait_seconds: float = Field(default=60, ge=0, description="How long to wait for Triton at the start.")

@@ -258,3 +258,16 @@ def test_a_file_that_fails_its_check_replaces_nothing(
         with pytest.raises(type(failure)):
             pipeline.export_detector("demo", checkpoint, tmp_path, report=lambda _: None)
         assert [(file, file.read_bytes()) for file in path.parent.iterdir()] == ([(path, before)] if before else [])
+
+
+def test_pytorch_has_no_more_threads_than_the_quota_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = torch.get_num_threads()
+    try:
+        for before, cpus, after in ((3, 1, 1), (1, 4, 1)):
+            torch.set_num_threads(before)
+            monkeypatch.setattr("resnest_core.cpus.allowed_cpus", lambda cpus=cpus: cpus)
+            with pytest.raises(ModelNotFoundError):
+                commands.export("nothing")
+            assert torch.get_num_threads() == after
+    finally:
+        torch.set_num_threads(threads)

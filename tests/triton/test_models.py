@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from resnest_core import tensors
 from resnest_core.buckets import Buckets
 from resnest_core.card import METADATA_KEY
+from resnest_core.detector import InProcessDetector
 from resnest_core.images import MAX_PIXELS
 from resnest_core.runtimes.fake import FAKE_CARD, FakeRuntime
 from resnest_export.triton_repository.model_configs import Platform, Serving
@@ -101,6 +102,31 @@ def preprocess(models: tuple[Any, Any]) -> Any:
     model = models[0]()
     model.initialize({"model_config": json.dumps({"parameters": parameters})})
     return model
+
+
+@pytest.mark.parametrize(
+    ("given", "counts", "threads"),
+    [(0, [], None), (0, [1], None), (0, [2], 4), (0, [2, 1], 2), (0, [9], 1), (3, [2], 3)],
+)
+def test_instances_of_the_network_share_the_cpus(
+    models: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch, given: int, counts: list[int], threads: int | None
+) -> None:
+    loaded = []
+
+    def load_detector(_: object, **options: Any) -> InProcessDetector:
+        loaded.append(options["threads"])
+        return InProcessDetector(FakeRuntime())
+
+    module = sys.modules[models[1].__module__]
+    monkeypatch.setattr(module, "load_detector", load_detector)
+    monkeypatch.setattr(module, "allowed_cpus", lambda: 8)
+    config = {
+        "parameters": {"runtime": {"string_value": "openvino"}, "threads": {"string_value": str(given)}},
+        "instance_group": [{"kind": "KIND_CPU", "count": count} for count in counts],
+    }
+    args = {"model_repository": "somewhere", "model_version": "1", "model_config": json.dumps(config)}
+    models[1]().initialize(args)
+    assert loaded == [threads]
 
 
 def image(data: bytes, **arrays: NDArray[Any]) -> Request:

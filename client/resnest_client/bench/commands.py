@@ -76,7 +76,9 @@ def bench(
     device: DeviceOption = None,
     repository: RepositoryOption = None,
     api_key: ApiKeyOption = None,
-    threads: Annotated[int | None, typer.Option(help="Of the runtime; if not given, one for each core.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Of the runtime; if not given, one for each CPU that this process may use.")
+    ] = None,
     concurrency: Annotated[
         str | None, typer.Option(help="Closed loop: requests in flight at a time, such as 1,4,16; 1 if not given.")
     ] = None,

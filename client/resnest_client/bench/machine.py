@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 import sys
@@ -12,17 +11,18 @@ from shlex import join
 
 import resnest_core
 from resnest_client.detector_options import HIDDEN, without_user
+from resnest_core.cpus import allowed_cpus
 
 PACKAGES = ("resnest-serving", "numpy", "opencv-python-headless", "onnxruntime", "openvino", "httpx", "tritonclient")
 
 
 def describe_machine() -> dict[str, str | int | float]:
-    """Return processor, cores that may be used, memory in GiB, system and Python of the machine that asks."""
+    """Return processor, CPUs that this process may use, memory in GiB, system and Python of the machine that asks."""
     import psutil
 
     return {
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "cores": allowed_cpus(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),

@@ -61,7 +61,7 @@ class Subject(BaseModel):
     runtime: str | None = None
     device: str | None = None
     threads: int | None = None
-    """Of the runtime; None: as many as there are cores, or the server's own."""
+    """Of the runtime; None: as many as it may use CPUs, or the server's own."""
 
     @property
     def where(self) -> str:

@@ -47,7 +47,7 @@ class Runtime(Closeable, ABC):
         Args:
             path: the file.
             device: one of `devices`; None: the first of them.
-            threads: that a batch runs on; None: its share of the cores.
+            threads: threads of a batch; None: its share of the CPUs that this process may use.
             instances: batches that run at the same time.
 
         Raises:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import numpy as np
 from typing_extensions import Self
 
 from resnest_core.card import ModelCard, read_card
+from resnest_core.cpus import allowed_cpus
 from resnest_core.errors import RuntimeUnavailableError
 from resnest_core.runtimes.base import Runtime
 from resnest_core.runtimes.openvino_files import import_openvino, read_network
@@ -24,7 +24,7 @@ HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # layers that aren't qua
 def compile_options(
     core: openvino.Core, card: ModelCard, threads: int | None, instances: int = 1
 ) -> dict[str, str | int]:
-    """Return the options that every model is compiled with; threads None: each instance has its share of the cores.
+    """Return the options that every model is compiled with; threads None: each instance has its share of the CPUs.
 
     Raises:
         RuntimeUnavailableError: the CPU doesn't compute the card's precision.
@@ -36,7 +36,7 @@ def compile_options(
         "INFERENCE_PRECISION_HINT": HINTS.get(card.precision, "f32"),
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": instances,
-        "INFERENCE_NUM_THREADS": threads * instances if threads else os.cpu_count() or 1,
+        "INFERENCE_NUM_THREADS": threads * instances if threads else allowed_cpus(),
         # With pinning, both threads were seen on one core while another process kept the second core busy.
         "ENABLE_CPU_PINNING": False,
     }

@@ -23,6 +23,12 @@ def read_parameters(args: Mapping[str, str]) -> dict[str, str]:
     return {name: value["string_value"] for name, value in parameters.items()}
 
 
+def read_instances(args: Mapping[str, str]) -> int:
+    """Return how many instances of the model Triton starts, all groups together."""
+    groups = json.loads(args["model_config"]).get("instance_group", [])
+    return max(sum(int(group.get("count", 1)) for group in groups), 1)
+
+
 def read_card(parameters: Mapping[str, str]) -> ModelCard:
     """Return the card that the configuration carries."""
     return ModelCard.from_metadata(dict(parameters), "config.pbtxt")

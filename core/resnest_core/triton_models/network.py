@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnest_core.cpus import allowed_cpus
 from resnest_core.repository import load_detector
 from resnest_core.tensors import input_names
 from resnest_core.triton_models.common import (
@@ -17,6 +18,7 @@ from resnest_core.triton_models.common import (
     cancelled,
     fail,
     read,
+    read_instances,
     read_parameters,
     respond,
 )
@@ -29,7 +31,9 @@ class TritonPythonModel:
         """Load `model.onnx` of this version; a damaged one leaves this model unavailable, and the others serve."""
         path = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
         parameters = read_parameters(args)
-        threads = int(parameters["threads"]) or None
+        threads, instances = int(parameters["threads"]) or None, read_instances(args)
+        if threads is None and instances > 1:  # each is a process of its own, whose runtime knows nothing of the others
+            threads = max(allowed_cpus() // instances, 1)
         self.runtime = load_detector(path, runtime=parameters["runtime"], threads=threads).runtime
         self.inputs = input_names(self.runtime.card.has_masks)
 

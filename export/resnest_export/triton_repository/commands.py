@@ -22,7 +22,8 @@ def repository(
     platform: Annotated[Platform, typer.Option(help="What runs the network in Triton.")] = DEFAULT.platform,
     runtime: Annotated[NetworkRuntime, typer.Option(help="Of the platform cpu.")] = DEFAULT.runtime,
     threads: Annotated[
-        int, typer.Option(min=0, help="Of each instance on the platform cpu; 0: one a core.")
+        int,
+        typer.Option(min=0, help="Of each instance on the platform cpu; 0: its share of the CPUs that Triton may use."),
     ] = DEFAULT.threads,
     buckets: Annotated[Buckets, typer.Option(help="Which shapes images are padded to.")] = DEFAULT.buckets,
     max_batch: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = DEFAULT.max_batch,

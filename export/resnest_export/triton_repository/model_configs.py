@@ -65,7 +65,7 @@ class Serving:
     runtime: NetworkRuntime = NetworkRuntime.ONNXRUNTIME
     """Of the platform `cpu`."""
     threads: int = 0
-    """Of each instance of the network on the platform `cpu`; 0: as many as there are cores."""
+    """Of each instance of the network on the platform `cpu`; 0: its share of the CPUs that Triton may use."""
     buckets: Buckets = Buckets.EXACT
     max_batch: int = 8
     queue_delay_microseconds: int = 5_000

@@ -8,8 +8,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-from resnest_client.bench.profiling import profiler
+from resnest_client.bench.profiling import peak, profiler
 from resnest_client.bench.profiling.flops import flop
+from resnest_client.bench.profiling.operators import PROFILED
 from resnest_client.bench.profiling.results import BETWEEN, Profile
 from resnest_client.bench.profiling.stages import (
     BACKBONE,
@@ -28,6 +29,7 @@ from resnest_client.bench.profiling.stages import (
 from resnest_core.card import METADATA_KEY, ModelCard
 from resnest_core.errors import MissingExtraError, ModelNotFoundError
 from resnest_core.repository import network_path
+from resnest_core.runtimes import onnxruntime_runtime
 from tests.client.bench.test_bench import bench, refused
 from tests.triton.server import REPOSITORY
 
@@ -218,3 +220,10 @@ def test_what_to_install(package: str, extra: str, monkeypatch: pytest.MonkeyPat
     arguments = ("--runtime", "onnxruntime", "--plots", tmp_path)
     error = bench("--profile", "--images", PHOTOGRAPH, *arguments).exception
     assert isinstance(error, MissingExtraError) and f"[{extra}]" in str(error)
+
+
+def test_the_peak_is_measured_on_as_many_threads_as_a_runtime_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (peak, onnxruntime_runtime):
+        monkeypatch.setattr(module, "allowed_cpus", lambda: 5)
+    monkeypatch.setattr(onnxruntime_runtime, "allowed_cores", lambda: 4)
+    assert {name: peak.default_threads(name) for name in PROFILED} == {"onnxruntime": 4, "openvino": 5}

@@ -6,7 +6,6 @@ the machine.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from time import process_time
 from typing import Any
@@ -14,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from resnest_client.bench.profiling.operators import onnxruntime_session
+from resnest_core.cpus import allowed_cpus
+from resnest_core.runtimes import onnxruntime_runtime
 from resnest_core.runtimes.openvino_runtime import OpenVinoRuntime
 
 SIDES = (512, 1024, 2048)  # of the matrices: which is the fastest depends on caches and cores
@@ -50,11 +51,12 @@ class Peak:
 
 
 def default_threads(runtime: str) -> int:
-    """Return how many threads a runtime has where none are said: ONNX Runtime one a physical core, OpenVINO all."""
+    """Return how many threads a runtime has where none are given: ONNX Runtime one a core, OpenVINO one a CPU."""
     import psutil
 
-    cores = os.cpu_count() or 1
-    return cores if runtime == OpenVinoRuntime.name else min(psutil.cpu_count(logical=False) or cores, cores)
+    if runtime == OpenVinoRuntime.name:
+        return allowed_cpus()
+    return onnxruntime_runtime.default_threads() or psutil.cpu_count(logical=False) or allowed_cpus()
 
 
 def _product(threads: int, left: Any, right: Any) -> Callable[[], Any]:
