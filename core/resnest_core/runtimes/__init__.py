@@ -37,14 +37,14 @@ def preferred_runtime(device: str | None = None) -> Pick:
     Where none is installed, the last of them: loading it says what to install.
     """
     device = device or devices()[0]
-    candidates = [runtime for runtime in runtimes_on(device).values() if runtime.is_automatic]
+    candidates = {name: runtime for name, runtime in runtimes_on(device).items() if runtime.is_automatic}
     absent: list[str] = []
-    for runtime in candidates:
+    for name, runtime in candidates.items():
         if runtime.is_installed():
             missing = f"; {' and '.join(absent)}, which would be preferred, isn't installed" if absent else ""
-            return Pick(runtime.name, f"it is the first choice on {device} of those installed{missing}")
+            return Pick(name, f"it is the first choice on {device} of those installed{missing}")
         absent.append(runtime.title)
-    return Pick(candidates[-1].name, f"none that runs on {device} is installed")
+    return Pick(list(candidates)[-1], f"none that runs on {device} is installed")
 
 
 __all__ = [
