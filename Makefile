@@ -14,8 +14,8 @@ test:  ## Install everything, then lint, type-check and run the tests
 slow:  ## Run the slow tests, which take minutes
 	$(VENV)/pytest -m slow
 
-lint:  ## Check style and types
-	$(VENV)/ruff check . && $(VENV)/ruff format --check . && $(VENV)/mypy
+lint:  ## Check style, types and imports between packages
+	$(VENV)/ruff check . && $(VENV)/ruff format --check . && $(VENV)/mypy && $(VENV)/lint-imports
 
 format:  ## Format the code
 	$(VENV)/ruff check --fix . && $(VENV)/ruff format .

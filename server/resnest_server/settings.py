@@ -47,8 +47,8 @@ class Settings(BaseSettings):
 
     instances: int = Field(default=1, ge=1, description="Batches of a model that run concurrently.")
     max_batch: int = Field(default=1, ge=1, description="Maximum images of one padded shape in a batch.")
-    max_wait_ms: float = Field(default=0, ge=0, description="Time that an image waits for a batch to fill.")
-    max_queue: int = Field(default=64, ge=1, description="Images of a model in flight: more are refused (503).")
+    max_wait_ms: float = Field(default=0, ge=0, description="Maximum wait of an image for a batch to fill.")
+    max_queue: int = Field(default=64, ge=1, description="Maximum images of a model in flight; more are refused (503).")
     request_seconds: float = Field(
         default=60, gt=0, description="Time limit for a response, from the end of the body (503)."
     )
