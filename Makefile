@@ -5,13 +5,13 @@ VENV := .venv/bin
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-demo:  ## Serve the demo model and answer an image
+demo:  ## Serve the demo model and detect objects in a photograph
 	sh scripts/demo
 
-test:  ## Install everything, then lint, type-check and test
+test:  ## Install everything, then lint, type-check and run the tests
 	sh scripts/test
 
-slow:  ## The tests that take minutes too
+slow:  ## Run the slow tests, which take minutes
 	$(VENV)/pytest -m slow
 
 lint:  ## Check style, types and imports between packages
@@ -23,7 +23,7 @@ format:  ## Format the code
 demo-model:  ## Export the demo model again: make demo-model CHECKPOINT=demo.pth
 	$(VENV)/resnest export demo --checkpoint $(CHECKPOINT) --repository model_repository
 
-docs:  ## Make the table of settings in docs/operations.md again
+docs:  ## Regenerate the table of settings in docs/operations.md
 	$(VENV)/python -m scripts.settings_table
 
 constraints:  ## Pin the newest versions that fit pyproject.toml

@@ -24,7 +24,7 @@ def table() -> str:
 
 
 def with_table(page: str) -> str:
-    """Return the page with its table made anew."""
+    """Return the page with its table regenerated."""
     return re.sub(f"({re.escape(BEGIN)}).*({re.escape(END)})", lambda m: m[1] + table() + m[2], page, flags=re.DOTALL)
 
 

@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
 
     repository: Path | None = Field(
-        default=None, description="The model repository; else ./model_repository, else the demo model's."
+        default=None, description="Model repository; else ./model_repository, else the repository of the demo model."
     )
     models: Names = Field(default=(), description="Models to serve, separated by commas; else all in the repository.")
     default_model: str | None = Field(
@@ -51,37 +51,42 @@ class Settings(BaseSettings):
     )
 
     triton_url: str = Field(default="localhost:8001", description="Triton's gRPC address.")
-    triton_wait_seconds: float = Field(default=60, ge=0, description="How long to wait for Triton at the start.")
+    triton_wait_seconds: float = Field(
+        default=60, ge=0, description="Time limit for Triton to become ready at startup."
+    )
 
-    instances: int = Field(default=1, ge=1, description="Batches of a model that run at the same time.")
-    max_batch: int = Field(default=1, ge=1, description="Images of one padded shape that run together.")
-    max_wait_ms: float = Field(default=0, ge=0, description="How long an image may wait for others to share a batch.")
-    max_queue: int = Field(default=64, ge=1, description="Images of a model that wait or run; more are refused (503).")
-    request_seconds: float = Field(default=60, gt=0, description="Time for an answer, once the body is there (503).")
-    body_seconds: float = Field(default=30, gt=0, description="Time for a client to send a request's body (408).")
-    header_seconds: float = Field(default=10, gt=0, description="Time for a client to send a request's headers.")
-    shutdown_seconds: int = Field(default=30, ge=0, description="Time for requests in flight to finish after SIGTERM.")
+    instances: int = Field(default=1, ge=1, description="Batches of a model that run concurrently.")
+    max_batch: int = Field(default=1, ge=1, description="Maximum images of one padded shape in a batch.")
+    max_wait_ms: float = Field(default=0, ge=0, description="Maximum wait of an image for a batch to fill.")
+    max_queue: int = Field(default=64, ge=1, description="Maximum images of a model in flight; more are refused (503).")
+    request_seconds: float = Field(
+        default=60, gt=0, description="Time limit for a response, from the end of the body (503)."
+    )
+    body_seconds: float = Field(default=30, gt=0, description="Time limit for a client to send a request's body (408).")
+    header_seconds: float = Field(default=10, gt=0, description="Time limit for a client to send its headers.")
+    shutdown_seconds: int = Field(default=30, ge=0, description="Time limit for requests in flight after SIGTERM.")
 
-    max_body_bytes: int = Field(default=32 * 2**20, ge=1, description="Bytes of a request's body (413).")
-    max_pixels: int = Field(default=MAX_PIXELS, ge=1, description="Width × height of an image (413).")
-    max_images: int = Field(default=16, ge=1, description="Images in one request (413).")
+    max_body_bytes: int = Field(default=32 * 2**20, ge=1, description="Maximum size of a request's body (413).")
+    max_pixels: int = Field(default=MAX_PIXELS, ge=1, description="Maximum width × height of an image (413).")
+    max_images: int = Field(default=16, ge=1, description="Maximum images in one request (413).")
 
     api_keys: Secrets = Field(default=(), description="Keys that clients may use, separated by commas.")
     api_keys_file: Path | None = Field(
-        default=None, description="A file of keys, one a line; read again when it changes. `#` begins a comment."
+        default=None, description="File with one key per line, read again when it changes. `#` begins a comment."
     )
-    insecure: bool = Field(default=False, description="Serve without keys on an address that others can reach.")
+    insecure: bool = Field(default=False, description="Serve without keys on an address that other machines can reach.")
     rate_limit: str | None = Field(
-        default=None, description="Requests per key, or per address without keys, such as 100/minute (429)."
+        default=None, description="Maximum requests per key, or per address without keys, such as 100/minute (429)."
     )
     cors_origins: Names = Field(
-        default=(), description="Origins of pages that may use this gateway, separated by commas; * is any."
+        default=(), description="Origins of web pages that may use this gateway, separated by commas; * allows any."
     )
 
-    log_format: Literal["json", "text"] = Field(default="json", description="Form of the log on stderr.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+    log_format: Literal["json", "text"] = Field(default="json", description="Format of the log on stderr.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Minimum level logged.")
     otlp_endpoint: str | None = Field(
-        default=None, description="Where traces go by OTLP over HTTP, such as http://localhost:4318; else nowhere."
+        default=None,
+        description="Endpoint for traces by OTLP over HTTP, such as http://localhost:4318; else no traces.",
     )
 
     @field_validator("models", "cors_origins", "api_keys", mode="before")

@@ -1,4 +1,4 @@
-// One sentence on what went wrong, with what can be done about it.
+// The error message, with the actions that the user can take.
 
 import { make } from "./dom.js";
 
@@ -7,7 +7,7 @@ export class Alert {
     this.element = element;
   }
 
-  /** Say a sentence; `onRetry`, if given, tries the same again. */
+  /** Show a message; `onRetry`, if given, repeats the failed action. */
   say(sentence, onRetry = null) {
     const buttons = [make("button", { onclick: () => this.clear() }, "Dismiss")];
     if (onRetry) buttons.unshift(make("button", { onclick: onRetry }, "Try again"));

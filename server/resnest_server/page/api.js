@@ -1,6 +1,6 @@
-// The gateway's routes, relative to the page: behind a proxy's path too.
+// The gateway's routes, relative to the page, so that they also work under a proxy's path prefix.
 
-/** What went wrong, in a sentence; `status` is that of the answer, 0 where there was none. */
+/** An error with a message for the user; `status` is the response's, 0 without a response. */
 export class Problem extends Error {
   constructor(sentence, status = 0) {
     super(sentence);
@@ -8,9 +8,9 @@ export class Problem extends Error {
   }
 }
 
-let key = ""; // kept nowhere else
+let key = ""; // in memory only
 
-/** Send this API key from now on. */
+/** Send this API key with all further requests. */
 export function useKey(value) {
   key = value;
 }
@@ -30,13 +30,13 @@ export async function listModels() {
   return JSON.parse(await send("v1/models"));
 }
 
-/** Return the answer for an image, and how long it took to come, in milliseconds. */
+/** Return the response for an image, and the round-trip time in milliseconds. */
 export async function detect(model, image, signal) {
   const start = performance.now();
   const text = await send(detectPath(model, { score_threshold: 0.05, masks: "rle" }), {
     method: "POST",
     body: image,
-    // What it is, the server tells from the bytes.
+    // The server detects the format from the bytes.
     headers: { "Content-Type": image.type.startsWith("image/") ? image.type : "image/x-unknown" },
     signal,
   });
@@ -55,7 +55,7 @@ async function send(path, options = {}) {
     text = await response.text();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem("The server can't be reached: it may have stopped, or the network is away.");
+    throw new Problem("The server can't be reached: check that it is running, and your network connection.");
   }
   if (!response.ok) throw new Problem(sentence(response, text), response.status);
   return text;
@@ -66,7 +66,7 @@ function sentence(response, text) {
     const { detail } = JSON.parse(text);
     if (typeof detail === "string" && detail) return detail;
   } catch {
-    // Not the gateway's words: those of a proxy before it.
+    // Not the gateway's problem document: a proxy in front of it responded.
   }
   return `The server answered ${response.status} ${response.statusText}`.trim() + ".";
 }

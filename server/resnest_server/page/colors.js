@@ -1,6 +1,6 @@
-// A class's colour: always the same, bright, and unlike those of the classes beside it; the server's drawings use it too.
+// Colours of classes: constant, bright, and distinct for adjacent labels. The server's drawings use the same.
 
-const GOLDEN_RATIO = 0.618034; // steps around the colour circle that never come close to an earlier one
+const GOLDEN_RATIO = 0.618034; // steps around the colour circle that stay far from earlier ones
 const SATURATION = 0.75;
 
 /** Return [red, green, blue], 0…255. */
@@ -12,12 +12,12 @@ export function classColor(label) {
   });
 }
 
-/** Return a colour as CSS writes it. */
+/** Return a colour in CSS syntax. */
 export function css([red, green, blue], alpha = 1) {
   return `rgb(${red} ${green} ${blue} / ${alpha})`;
 }
 
-/** Return the ink, black or white, that is read best on a colour. */
+/** Return the text colour, black or white, with the better contrast on a colour. */
 export function inkOn([red, green, blue]) {
   return 0.299 * red + 0.587 * green + 0.114 * blue < 118 ? "#fff" : "#000";
 }

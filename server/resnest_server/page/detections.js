@@ -1,8 +1,8 @@
-// What an answer holds, as the page uses it.
+// The detections of a response, as the page uses them.
 
 import { Mask } from "./rle.js";
 
-/** Return the detections of a native answer, best first, with their masks decoded and their areas in pixels. */
+/** Return the detections of a native response, best first, with decoded masks and areas in pixels. */
 export function readDetections(answer) {
   return answer.detections.map((row) => {
     const mask = row.mask ? new Mask(row.mask) : null;
@@ -18,7 +18,7 @@ export function readDetections(answer) {
   });
 }
 
-/** Return the smallest detection at a pixel: one whose mask is there, else one whose box is; null where there is none. */
+/** Return the smallest detection whose mask, else whose box, covers a pixel; null if there is none. */
 export function detectionAt(detections, x, y) {
   const inBox = detections.filter(({ box: [x1, y1, x2, y2] }) => x >= x1 && x < x2 && y >= y1 && y < y2);
   const inMask = inBox.filter(({ mask }) => mask?.has(x, y));

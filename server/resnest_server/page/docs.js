@@ -1,7 +1,7 @@
 // Swagger UI on this server's OpenAPI document.
 
 const spec = await (await fetch("openapi.json")).json();
-// Where the page is, the routes are: behind a proxy's path too.
+// The routes are relative to the page, so that they also work under a proxy's path prefix.
 spec.servers ??= [{ url: new URL(".", location.href).pathname.replace(/\/$/, "") || "/" }];
 
 window.SwaggerUIBundle({
@@ -9,5 +9,5 @@ window.SwaggerUIBundle({
   dom_id: "#docs",
   deepLinking: true,
   displayRequestDuration: true,
-  validatorUrl: null, // it would be somebody else's
+  validatorUrl: null, // the default is a third party's server
 });

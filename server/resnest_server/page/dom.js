@@ -1,4 +1,4 @@
-// Small helpers for the document.
+// DOM helpers.
 
 /** Return the element with this id. */
 export function byId(id) {
@@ -16,7 +16,7 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
-/** Write a whole number with its thousands apart. */
+/** Format an integer with thousands separators. */
 export function thousands(number) {
   return Math.round(number).toLocaleString("en");
 }

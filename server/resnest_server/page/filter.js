@@ -1,10 +1,10 @@
-// The score slider and the classes: which detections of an answer are shown. No request is made.
+// The score slider and the class checkboxes filter a response's detections in the page, without a new request.
 
 import { classColor, css } from "./colors.js";
 import { make } from "./dom.js";
 
 export class Filter {
-  /** `onChange()` is called when other detections are to be shown. */
+  /** `onChange()` is called when the filter changes. */
   constructor({ slider, output, classes, all, none }, onChange) {
     this.slider = slider;
     this.output = output;
@@ -23,7 +23,7 @@ export class Filter {
     return Number(this.slider.value);
   }
 
-  /** Offer the classes of these detections. */
+  /** Show a checkbox for each class of these detections. */
   open(detections) {
     this.detections = detections;
     const labels = new Map(detections.map(({ label, name }) => [label, name]));
@@ -38,7 +38,7 @@ export class Filter {
     this.#write();
   }
 
-  /** Return the detections to show. */
+  /** Return the detections that pass the filter. */
   shown() {
     const labels = new Set(this.boxes.filter(({ input }) => input.checked).map(({ label }) => label));
     return this.#above().filter(({ label }) => labels.has(label));

@@ -1,11 +1,11 @@
-// Pointer, wheel and keys on the canvas: zoom, move, and point at a detection.
+// Pointer, wheel and keys on the canvas: zoom, pan, and hover over a detection.
 
-const WHEEL = 0.0016; // of zoom, for a pixel of the wheel's way
-const STEP = 1.25; // of a key or button
-const ARROW = 60; // CSS pixels
-const LINE = 18; // CSS pixels, where the wheel counts lines
+const WHEEL = 0.0016; // change of log(zoom) per pixel of wheel movement
+const STEP = 1.25; // zoom factor of a key or button
+const ARROW = 60; // CSS pixels per arrow key
+const LINE = 18; // CSS pixels per line, for wheels that report lines
 
-/** Let the canvas be zoomed and moved; `onPoint(detection, x, y)` tells what the pointer is on, null: nothing. */
+/** Make the canvas zoom and pan; `onPoint(detection, x, y)` reports the detection under the pointer, or null. */
 export function installGestures(canvas, stage, onPoint) {
   const pointers = new Map();
   let moved = false;
@@ -20,7 +20,7 @@ export function installGestures(canvas, stage, onPoint) {
   };
 
   canvas.addEventListener("wheel", (event) => {
-    if (stage.view.isFit && event.deltaY > 0) return; // nothing to zoom out of: the page scrolls
+    if (stage.view.isFit && event.deltaY > 0) return; // already fits: let the page scroll
     event.preventDefault();
     const way = event.deltaY * (event.deltaMode === WheelEvent.DOM_DELTA_LINE ? LINE : 1);
     stage.change((view) => view.zoomBy(Math.exp(-way * WHEEL), ...place(event)));
@@ -67,7 +67,7 @@ export function installGestures(canvas, stage, onPoint) {
   });
 }
 
-/** What the zoom buttons do. */
+/** The actions of the zoom buttons. */
 export const ZOOM = {
   in: (view) => view.zoomBy(STEP),
   out: (view) => view.zoomBy(1 / STEP),

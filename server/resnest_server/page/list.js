@@ -1,10 +1,10 @@
-// The list of detections: a list box, whose active row stands out in the picture.
+// The list of detections: a list box whose active row is highlighted in the picture.
 
 import { classColor, css } from "./colors.js";
 import { make, thousands } from "./dom.js";
 
 export class DetectionList {
-  /** `onActive(detection)` tells which row is active; null: none. */
+  /** `onActive(detection)` is called with the active row's detection, or null. */
   constructor(element, onActive) {
     this.element = element;
     this.onActive = onActive;
@@ -41,7 +41,7 @@ export class DetectionList {
     this.element.removeAttribute("aria-activedescendant");
   }
 
-  /** Mark the row of a detection that stands out in the picture; null: none. */
+  /** Activate the row of the detection that is highlighted in the picture, or none for null. */
   mark(detection) {
     this.#activate(this.rows.find((row) => row.detection === detection) ?? null, false);
   }
@@ -71,7 +71,7 @@ export class DetectionList {
     if (tell) this.onActive(row?.detection ?? null);
   }
 
-  /** Scroll the list, and never the page. */
+  /** Scroll the list without scrolling the page. */
   #scrollTo(option) {
     const { element } = this;
     const top = option.offsetTop;

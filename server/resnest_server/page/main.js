@@ -1,4 +1,4 @@
-// The page: an image goes to the gateway, and what comes back is drawn.
+// The page sends an image to the gateway and draws the detections in the response.
 
 import { Alert } from "./alert.js";
 import { detect, detectPath, hasKey, listModels, useKey } from "./api.js";
@@ -44,9 +44,9 @@ const use = new Use({
   copied: byId("copied"),
 });
 
-let file = null; // the image in question
-let summary = ""; // of its answer: "found by demo in 95 ms"
-let running = new AbortController(); // the request on its way
+let file = null; // the current image
+let summary = ""; // of its response: "found by demo in 95 ms"
+let running = new AbortController(); // aborts the request in flight
 
 installPicking(
   {
@@ -78,7 +78,7 @@ byId("key-form").addEventListener("submit", (event) => {
 });
 start();
 
-/** Ask for the models, then for what waits on them. */
+/** Load the list of models, then process a waiting image. */
 async function start() {
   alert.clear();
   try {
@@ -91,7 +91,7 @@ async function start() {
   if (file) ask();
 }
 
-/** Send the image, and show it, then what was found in it. */
+/** Send the image, show it, then show its detections. */
 async function ask() {
   running.abort();
   running = new AbortController();
@@ -101,11 +101,11 @@ async function ask() {
   if (!models.card) return start();
   const image = file;
   const model = models.card.name;
-  byId("status").textContent = `${model} looks at ${image.name} …`;
+  byId("status").textContent = `Running ${model} on ${image.name} …`;
   document.body.classList.add("is-busy");
   const request = detect(model, image, signal);
-  request.catch(() => {}); // looked at below
-  const picture = await createImageBitmap(image).catch(() => null); // one that only the server can read
+  request.catch(() => {}); // handled below
+  const picture = await createImageBitmap(image).catch(() => null); // null: only the server can decode it
   if (signal.aborted) return;
   if (picture) openPicture(picture, { width: picture.width, height: picture.height });
   try {
@@ -133,7 +133,7 @@ function openPicture(picture, size) {
   if (focused?.closest("#drop")) byId("canvas").focus({ preventScroll: true });
 }
 
-/** Go back to the beginning: there is nothing to show. */
+/** Return to the initial state without an image. */
 function close() {
   file = null;
   byId("drop").hidden = false;
@@ -147,14 +147,14 @@ function showAnswer(answer, roundTrip) {
   byId("results").hidden = false;
   const detections = readDetections(answer);
   summary = `found by ${answer.model} in ${Math.round(roundTrip)} ms`;
-  stage.resize(); // the results take room beside it
+  stage.resize(); // the results panel makes it narrower
   filter.open(detections);
   showDetections();
   showTimings(byId("timings"), answer.timings_ms ?? {}, roundTrip);
   afterNextFrame(() => performance.measure("first-draw", "answer"));
 }
 
-/** Show those detections that the filter lets through. */
+/** Show the detections that pass the filter. */
 function showDetections() {
   const shown = filter.shown();
   const all = filter.detections.length;

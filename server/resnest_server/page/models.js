@@ -1,7 +1,7 @@
-// Which model is asked, and what its card says of it.
+// The choice of the model, and the name and notes from its card.
 
 export class ModelPicker {
-  /** `onChange()` is called when the user picked another model. */
+  /** `onChange()` is called when the user selects another model. */
   constructor({ label, select, name, notes }, onChange) {
     this.label = label;
     this.select = select;
@@ -14,12 +14,12 @@ export class ModelPicker {
     });
   }
 
-  /** The card of the model that is asked; undefined before the list came. */
+  /** The card of the selected model; undefined until the list is loaded. */
   get card() {
     return this.cards[this.select.selectedIndex];
   }
 
-  /** Offer the models of the server's list. */
+  /** Show the models of the server's list. */
   open({ models, default: first }) {
     this.cards = models;
     this.select.replaceChildren(...models.map(({ name }) => new Option(name, name, false, name === first)));

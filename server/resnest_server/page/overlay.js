@@ -1,11 +1,11 @@
 // The masks of all detections shown, as one picture.
 //
-// Run lengths go down the columns, and so does this picture: its rows are the image's columns, so that a run is one
-// stretch of memory. Whoever draws it turns it over (`drawOn`). Large images are held at a half, a third, …
+// COCO's runs go down the columns, so the picture is transposed: its rows are the image's columns, and a run is contiguous
+// in memory. `drawOn` transposes it back. Large images are stored at a half, a third, …
 
 import { classColor } from "./colors.js";
 
-const PIXELS = 2_000_000; // held at most
+const PIXELS = 2_000_000; // maximum stored
 const OPACITY = { plain: 115, strong: 165, weak: 45, outline: 255, weakOutline: 110 };
 
 export class Overlay {
@@ -13,7 +13,7 @@ export class Overlay {
     this.step = Math.ceil(Math.sqrt((width * height) / PIXELS));
     this.columns = Math.ceil(width / this.step);
     this.rows = Math.ceil(height / this.step);
-    this.owners = new Uint16Array(this.columns * this.rows); // 1 + index of the detection seen there; 0: none
+    this.owners = new Uint16Array(this.columns * this.rows); // 1 + index of the topmost detection; 0: none
     this.canvas = document.createElement("canvas");
     this.canvas.width = this.rows;
     this.canvas.height = this.columns;
@@ -22,7 +22,7 @@ export class Overlay {
     this.pixels = new Uint32Array(this.image.data.buffer);
   }
 
-  /** Hold the masks of these detections, a later one over an earlier one; `lit`, one of them or null, stands out. */
+  /** Store the masks of these detections, later ones over earlier ones; `lit`, one of them or null, is highlighted. */
   paint(detections, lit) {
     this.owners.fill(0);
     detections.forEach(({ mask }, index) => mask?.fill(this.owners, index + 1, this.step));
@@ -37,7 +37,7 @@ export class Overlay {
   /** Draw the masks; the context's units are the image's pixels. */
   drawOn(context) {
     context.save();
-    context.transform(0, this.step, this.step, 0, 0, 0); // rows and columns change places
+    context.transform(0, this.step, this.step, 0, 0, 0); // transposes
     context.drawImage(this.canvas, 0, 0);
     context.restore();
   }
@@ -72,5 +72,5 @@ function outlineOf(detection, lit) {
 }
 
 function rgba([red, green, blue], alpha) {
-  return ((alpha << 24) | (blue << 16) | (green << 8) | red) >>> 0; // little-endian, as every browser's machine is
+  return ((alpha << 24) | (blue << 16) | (green << 8) | red) >>> 0; // little-endian: browsers run on nothing else
 }

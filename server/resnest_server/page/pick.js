@@ -1,19 +1,19 @@
-// The ways to an image: chosen, dropped, pasted, or a sample.
+// Image input: file dialog, drag and drop, paste, or a sample.
 
 import { Problem } from "./api.js";
 
-/** `onImage(file)` gets an image; `onProblem(error)` is told why there is none. */
+/** `onImage(file)` is called with an image, `onProblem(error)` if there is none. */
 export function installPicking({ input, choosers, samples, body }, onImage, onProblem) {
   const take = (files, way) => {
     const [file] = files;
     if (file) onImage(file);
-    else onProblem(new Problem(`There is no file in what you ${way}: save the image first, then choose it.`));
+    else onProblem(new Problem(`No file was ${way}: save the image first, then choose it.`));
   };
 
   for (const button of choosers) button.addEventListener("click", () => input.click());
   input.addEventListener("change", () => {
     if (input.files.length) onImage(input.files[0]);
-    input.value = ""; // so that the same file can be chosen again
+    input.value = ""; // so that choosing the same file again fires `change`
   });
 
   document.addEventListener("paste", (event) => {
@@ -22,7 +22,7 @@ export function installPicking({ input, choosers, samples, body }, onImage, onPr
     take(event.clipboardData.files, "pasted");
   });
 
-  let depth = 0; // entering a child comes before leaving its parent
+  let depth = 0; // `dragenter` of a child fires before `dragleave` of its parent
   const drag = (change) => {
     depth = change === 0 ? 0 : Math.max(0, depth + change);
     body.classList.toggle("is-dragging", depth > 0);
@@ -45,7 +45,7 @@ export function installPicking({ input, choosers, samples, body }, onImage, onPr
         const blob = await response.blob();
         onImage(new File([blob], address.split("/").pop(), { type: blob.type }));
       } catch {
-        onProblem(new Problem("The sample can't be fetched: the server may have stopped, or the network is away."));
+        onProblem(new Problem("The sample can't be loaded: check that the server is running, and your network connection."));
       }
     });
   }

@@ -1,9 +1,9 @@
 // Masks in COCO's compressed run lengths, {"size": [height, width], "counts": "…"}, as pycocotools reads and writes them.
 //
-// The mask is read column by column, top to bottom: its runs are, by turns, the lengths of pixels outside it and inside
-// it, the first one outside. From the fourth on, a run is written as its difference from the one two places before. Each
-// number is written in characters of 6 bits, code minus 48, the lowest bits first: five bits of the number, and a sixth
-// (32) that says whether another character follows. In the last character the fifth bit (16) is the sign.
+// The mask is read column by column, top to bottom. Runs alternate between pixels outside and inside the mask, starting
+// outside. From the fourth on, a run is encoded as its difference from the one two places before. Each number is encoded in
+// characters of 6 bits, character code minus 48, lowest bits first: five bits of the number, and a sixth (32) that says
+// whether another character follows. In the last character the fifth bit (16) is the sign.
 
 const FIRST_CODE = 48;
 const MORE = 32;
@@ -29,7 +29,7 @@ export function decodeCounts(counts) {
   return runs;
 }
 
-/** A mask of an image: where its runs of pixels begin and end, counted down the columns. */
+/** A mask of an image: start and end of its runs, as positions in column-major order. */
 export class Mask {
   constructor({ size: [height, width], counts }) {
     this.height = height;
@@ -63,7 +63,7 @@ export class Mask {
   }
 
   /**
-   * Write `value` to the mask's pixels in an array that holds the image's columns one after the other.
+   * Write `value` to the mask's pixels in an array of the image's pixels in column-major order.
    * With a step of n the array holds every n-th pixel of every n-th column.
    */
   fill(array, value, step = 1) {

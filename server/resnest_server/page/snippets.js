@@ -1,6 +1,6 @@
-// The same request in curl and in Python.
+// The page's request as a curl command and as Python code.
 
-/** Return the command line that asks what the page asked. */
+/** Return the curl command that sends the page's request. */
 export function curl({ address, path, file, type, withKey }) {
   return [
     `curl --data-binary ${quoted(`@${file}`)}`,
@@ -10,7 +10,7 @@ export function curl({ address, path, file, type, withKey }) {
   ].join(" \\\n  ");
 }
 
-/** Return the Python that asks what the page asked. */
+/** Return the Python code that sends the page's request. */
 export function python({ address, path, file, type, withKey }) {
   return [
     ...(withKey ? ["import os", ""] : []),

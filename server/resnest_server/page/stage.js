@@ -1,4 +1,4 @@
-// The picture with boxes, masks and labels drawn in, on a canvas that zooms and moves.
+// The picture with boxes, masks and labels, on a canvas that zooms and pans.
 
 import { classColor, css, inkOn } from "./colors.js";
 import { detectionAt } from "./detections.js";
@@ -7,11 +7,11 @@ import { View } from "./view.js";
 
 const FONT = "600 12px system-ui, sans-serif";
 const LABEL = { height: 18, padding: 5 };
-const PIXELATED = 4; // CSS pixels for a pixel of the picture from which on its pixels are to be seen
-const HIGHEST = 0.68; // of the window's height
+const PIXELATED = 4; // CSS pixels per picture pixel from which on pixels are drawn without smoothing
+const HIGHEST = 0.68; // maximum height as a fraction of the window's
 
 export class Stage {
-  /** `onView()` is called when the view changed. */
+  /** `onView()` is called when the view has changed. */
   constructor(frame, canvas, onView) {
     this.frame = frame;
     this.canvas = canvas;
@@ -24,13 +24,13 @@ export class Stage {
     this.detections = [];
     this.layers = []; // the detections, the largest first
     this.lit = null;
-    this.isPainted = false; // the overlay holds what is to be shown
-    this.waiting = null; // the frame that will be drawn in
+    this.isPainted = false; // the overlay is up to date
+    this.waiting = null; // the requested animation frame
     new ResizeObserver(() => this.resize()).observe(frame);
     addEventListener("resize", () => this.resize());
   }
 
-  /** Show a picture of this size; null: a plain ground in its place. */
+  /** Show a picture of this size; null shows a plain background instead. */
   open(picture, size) {
     this.picture?.close();
     this.picture = picture;
@@ -43,15 +43,15 @@ export class Stage {
     this.resize();
   }
 
-  /** Show these detections, best first, from now on. */
+  /** Show these detections, best first. */
   show(detections) {
     this.detections = detections;
-    this.layers = detections.toSorted((a, b) => b.area - a.area); // a small one isn't hidden by a large one
+    this.layers = detections.toSorted((a, b) => b.area - a.area); // so that a large one doesn't hide a small one
     if (!detections.includes(this.lit)) this.lit = null;
     this.#repaint();
   }
 
-  /** Let one of the detections stand out; null: none. */
+  /** Highlight one of the detections, or none for null. */
   light(detection) {
     if (detection === this.lit) return;
     this.lit = detection;
@@ -63,7 +63,7 @@ export class Stage {
     this.draw();
   }
 
-  /** Change the view by a function of it. */
+  /** Apply a function to the view. */
   change(how) {
     if (!this.size) return;
     how(this.view);
@@ -71,12 +71,12 @@ export class Stage {
     this.onView();
   }
 
-  /** Return the detection at a place of the frame. */
+  /** Return the detection at a position in the frame. */
   at(x, y) {
     return this.size ? detectionAt(this.detections, ...this.view.toPicture(x, y)) : null;
   }
 
-  /** Fit the canvas to the frame's width, and to the picture's shape. */
+  /** Fit the canvas to the frame's width and the picture's aspect ratio. */
   resize() {
     if (!this.size) return;
     const width = this.frame.clientWidth;
@@ -95,7 +95,7 @@ export class Stage {
     this.onView();
   }
 
-  /** Draw in the next frame, once for whatever happens until then. */
+  /** Draw in the next animation frame, once for all changes until then. */
   draw() {
     this.waiting ??= requestAnimationFrame(() => {
       this.waiting = null;
@@ -139,7 +139,7 @@ export class Stage {
     context.strokeRect(left, top, right - left, bottom - top);
   }
 
-  /** Write classes and scores, the best first, each where none is yet. */
+  /** Draw classes and scores, best first, each where it overlaps no earlier one. */
   #drawLabels() {
     const { context, lit, view } = this;
     context.font = FONT;

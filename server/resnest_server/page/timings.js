@@ -1,8 +1,8 @@
-// Where the time went, as a table with bars.
+// The time of each stage, as a table with bars.
 
 import { make } from "./dom.js";
 
-/** Write the server's stages and the round trip, all in milliseconds, into a table. */
+/** Write the server's stages and the round trip, in milliseconds, into a table. */
 export function showTimings(table, timings, roundTrip) {
   const { total, ...stages } = timings;
   const rows = [

@@ -1,10 +1,10 @@
-// The note beside a detection that is pointed at, or chosen in the list: its class, score and area.
+// The tooltip of the highlighted detection: its class, score and area.
 
 import { thousands } from "./dom.js";
 
 const GAP = 14; // CSS pixels
 
-/** Show the note for a detection at (x, y) of the frame; without a detection hide it. */
+/** Show the tooltip for a detection at (x, y) in the frame; hide it without a detection. */
 export function showTip(tip, detection, x, y, frame) {
   tip.hidden = !detection;
   if (!detection) return;

@@ -1,4 +1,4 @@
-// The panel with the request in curl and Python, to copy.
+// The panel with the request as curl and Python, for copying.
 
 import { curl, python } from "./snippets.js";
 
@@ -23,7 +23,7 @@ export class Use {
     copy.addEventListener("click", () => this.#copy());
   }
 
-  /** Write this request: {address, path, file, type, withKey}. */
+  /** Show this request: {address, path, file, type, withKey}. */
   show(request) {
     this.request = request;
     this.#write();
@@ -52,9 +52,9 @@ export class Use {
       await navigator.clipboard.writeText(this.code.textContent);
       this.copied.textContent = "Copied.";
     } catch {
-      // Without TLS browsers have no clipboard for pages: the text is selected, for the user's own key.
+      // Without TLS browsers offer no clipboard API: select the text, so that the user can copy it.
       getSelection().selectAllChildren(this.code);
-      this.copied.textContent = "Selected: copy it with your keyboard.";
+      this.copied.textContent = "Selected: press Ctrl+C or ⌘C to copy.";
     }
   }
 }

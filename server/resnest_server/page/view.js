@@ -1,6 +1,6 @@
-// Where the picture stands in its frame: how large, and how far moved. All in CSS pixels.
+// Scale and offset of the picture in its frame, in CSS pixels.
 
-const MOST = 16; // times as large as what fits the frame
+const MOST = 16; // maximum zoom, relative to the fitted size
 
 export class View {
   constructor() {
@@ -9,7 +9,7 @@ export class View {
     this.fit();
   }
 
-  /** Times as large as what fits the frame. */
+  /** The zoom, relative to the fitted size. */
   get zoom() {
     return this.times;
   }
@@ -18,12 +18,12 @@ export class View {
     return this.times === 1;
   }
 
-  /** CSS pixels for a pixel of the picture. */
+  /** CSS pixels per picture pixel. */
   get scale() {
     return this.#whole * this.times;
   }
 
-  /** Show all of the picture. */
+  /** Fit the whole picture into the frame. */
   fit() {
     this.times = 1;
     this.#moveTo(0, 0);
@@ -39,7 +39,7 @@ export class View {
     this.#moveTo(this.x + dx, this.y + dy);
   }
 
-  /** Zoom by a factor; what is at (x, y) of the frame stays there. */
+  /** Zoom by a factor; the point at (x, y) in the frame stays in place. */
   zoomBy(factor, x = this.frame.width / 2, y = this.frame.height / 2) {
     const before = this.scale;
     const times = Math.min(MOST, Math.max(1, this.times * factor));
@@ -48,7 +48,7 @@ export class View {
     this.#moveTo(x - (x - this.x) * ratio, y - (y - this.y) * ratio);
   }
 
-  /** Move no further than needed for a box of the picture to be seen. */
+  /** Pan as little as needed to make a box of the picture visible. */
   reveal([x1, y1, x2, y2]) {
     const nudge = (low, high, size) => (high > size ? Math.max(size - high, -low) : Math.max(0, -low));
     const [left, top] = this.toFrame(x1, y1);
@@ -68,7 +68,7 @@ export class View {
     return Math.min(this.frame.width / this.picture.width, this.frame.height / this.picture.height);
   }
 
-  /** Move to there, but keep the frame filled; a side shorter than the frame stands in its middle. */
+  /** Pan to an offset, but keep the frame filled; centre a side that is shorter than the frame. */
   #moveTo(x, y) {
     const kept = (position, size, room) => (size <= room ? (room - size) / 2 : Math.min(0, Math.max(room - size, position)));
     this.x = kept(x, this.picture.width * this.scale, this.frame.width);

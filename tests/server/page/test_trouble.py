@@ -57,7 +57,7 @@ def test_the_last_image_wins(page: Page) -> None:
     held: list[Route] = []
     page.route("**/detect?*", lambda route: held.append(route) if not held else route.continue_())
     page.click(SAMPLE)
-    expect(page.locator("#status")).to_contain_text("looks at 000000261888.jpg")
+    expect(page.locator("#status")).to_contain_text("on 000000261888.jpg")
     answer = answer_to(page, lambda: page.click(".sample >> nth=2"))
     assert {row[0] for row in rows(page)} == {"bowl", "banana", "apple"}
     assert rows(page) == expected_rows(answer, 0.3)
@@ -114,7 +114,7 @@ def test_a_model_without_masks(open_page: Open) -> None:
 def test_key_is_asked_for_after_401_and_kept_nowhere(open_page: Open) -> None:
     with live(FakeRuntime(), api_keys=("secret",)) as url:
         page = open_page(url)
-        key = page.get_by_label("This server wants an API key")
+        key = page.get_by_label("This server requires an API key")
         expect(key).to_be_focused()
         key.fill("wrong")
         key.press("Enter")

@@ -45,7 +45,7 @@ def test_an_image_is_dropped_or_pasted(page: Page, way: Callable[[Page, Any], No
     answer = answer_to(page, lambda: way(page, transfer))
     assert rows(page) == expected_rows(answer, 0.3) != []
     way(page, data_transfer(page, "", b"", ""))
-    expect(page.get_by_role("alert")).to_contain_text("There is no file in what you")
+    expect(page.get_by_role("alert")).to_contain_text("No file was")
 
 
 @pytest.mark.parametrize("sample", range(3))
