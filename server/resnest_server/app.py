@@ -72,7 +72,9 @@ def create_app(settings: Settings | None = None, engines: Sequence[Engine] | Non
     app.include_router(routes.models)
     app.include_router(routes.operations)
     demo_page.install(app)
+    # The last one added is the outermost: each holds for the answers of those before it.
     app.add_middleware(CompressMiddleware, minimum_size=COMPRESSED_FROM)
+    app.add_middleware(problems.UnexpectedErrors)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 from fastapi import APIRouter, Request
 from pydantic_core import to_json
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 
 from resnest_core.errors import ParameterError, ResNeStError, RuntimeUnavailableError
@@ -55,7 +56,7 @@ async def _counted(model: str, request: Request, gateway: Gateway) -> Response:
         options = read_options(request.query_params, request.headers.get("Accept"), engine.card)
         form = "drawing" if options.is_drawing else options.format
         return await _answer(images, options, request, engine, gateway)
-    except ClientLeftError:
+    except (ClientLeftError, ClientDisconnect):
         status = CLIENT_LEFT
         return Response(status_code=CLIENT_LEFT)
     except Exception as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from resnest_core.errors import (
     AccessError,
@@ -18,6 +20,8 @@ from resnest_core.errors import (
     ResNeStError,
     RuntimeUnavailableError,
 )
+
+log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 1  # seconds after which an unavailable runtime is worth another try
@@ -91,8 +95,37 @@ def _headers(error: Exception) -> dict[str, str]:
     return {}
 
 
+class UnexpectedErrors:
+    """ASGI middleware: answers an exception that nothing else handles with 500, and logs it.
+
+    Starlette's own handler of these sits outside of all middleware: its answers have no request id, CORS headers or
+    security headers. Once a response has begun it can't become a 500: the exception is raised, and the server logs it
+    and closes the connection.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def send_noting_start(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noting_start)
+        except Exception as error:
+            if scope["type"] != "http" or started:
+                raise
+            log.exception("%s %s failed.", scope["method"], scope["path"])
+            status, body = problem(error)
+            await answer(status, body)(scope, receive, send)
+
+
 def install(app: FastAPI) -> None:
-    """Make every error that leaves a route an answer of this kind."""
+    """Answer every error of this project, and every HTTP error of the router, as a problem."""
 
     async def on_error(_: Request, error: Exception) -> Response:
         status, body = problem(error)
@@ -107,4 +140,3 @@ def install(app: FastAPI) -> None:
 
     app.add_exception_handler(ResNeStError, on_error)
     app.add_exception_handler(HTTPException, on_http)
-    app.add_exception_handler(Exception, on_error)

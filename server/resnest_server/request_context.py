@@ -1,4 +1,4 @@
-"""Around every request: an id, a line in the log, and headers that keep browsers careful."""
+"""Middleware for every request: its id, a line in the access log, and security headers."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-QUIET = ("/health/", "/metrics")  # asked for all the time
+QUIET = ("/health/", "/metrics")  # polled all the time
 
 log = logging.getLogger("resnest_server.access")
 
 
 class RequestContext:
-    """ASGI middleware: gives each request its id (the client's own, if sane), and logs how it went."""
+    """ASGI middleware: gives each request its id (the client's own, if sane), and logs the outcome."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -37,9 +37,9 @@ class RequestContext:
             return
         given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
         request_id = given if SANE_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
-        token = REQUEST_ID.set(request_id)
+        REQUEST_ID.set(request_id)  # stays set in this request's task, for what the server itself logs
         start = time.perf_counter()
-        status = 0
+        status, failed = 0, True
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -53,13 +53,13 @@ class RequestContext:
 
         try:
             await self._app(scope, receive, send_with_headers)
+            failed = False
         finally:
-            _log(scope, status, time.perf_counter() - start)
-            REQUEST_ID.reset(token)
+            _log(scope, status, time.perf_counter() - start, failed)
 
 
-def _log(scope: Scope, status: int, seconds: float) -> None:
-    level = logging.DEBUG if scope["path"].startswith(QUIET) and status < 400 else logging.INFO
+def _log(scope: Scope, status: int, seconds: float, failed: bool) -> None:
+    level = logging.DEBUG if scope["path"].startswith(QUIET) and status < 400 and not failed else logging.INFO
     if not log.isEnabledFor(level):
         return
     client = scope.get("client")
@@ -69,5 +69,7 @@ def _log(scope: Scope, status: int, seconds: float) -> None:
         "status": status,
         "ms": round(seconds * 1000, 1),
         "client": client[0] if client else None,
+        "failed": failed,
     }
-    log.log(level, "%(method)s %(path)s %(status)d %(ms).1f ms", fields, extra=fields)
+    text = "%(method)s %(path)s %(status)d %(ms).1f ms"
+    log.log(level, f"{text}, broken off" if failed else text, fields, extra=fields)
