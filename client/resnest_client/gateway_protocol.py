@@ -30,7 +30,8 @@ from resnest_core.errors import (
     RuntimeUnavailableError,
 )
 from resnest_core.formats import from_native
-from resnest_core.images import Image, read_header
+from resnest_core.image_header import read_header
+from resnest_core.images import Image
 
 API_KEY = "RESNEST_API_KEY"  # the environment variable
 KEEP_ALIVE = 4.0  # seconds that an idle connection is kept: less than uvicorn's 5, so that it isn't closed in our hands

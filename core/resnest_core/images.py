@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
-import PIL.Image
 import simplejpeg
 from numpy.typing import NDArray
-from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
-from PIL.ImageFile import ImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from resnest_core.errors import ImageTooLargeError, NotAnImageError
+from resnest_core.image_header import CMYK_COMPONENTS, ImageHeader, read_header
 
 Pixels: TypeAlias = NDArray[np.uint8]
 """RGB, uint8 (H, W, 3)."""
@@ -27,66 +21,19 @@ Image: TypeAlias = bytes | str | Path | Pixels
 """Encoded bytes, a path to them, or RGB pixels."""
 
 MAX_PIXELS = 64_000_000
-READABLE = "JPEG, PNG, WebP, BMP, TIFF or GIF"
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
-EXIF_ORIENTATION = 0x0112
 TRANSPOSED = (5, 6, 7, 8)  # EXIF's orientations whose rows are stored as columns
 MIRRORED = {2: 1, 6: 1, 4: 0, 8: 0, 3: -1, 7: -1}  # orientation: cv2's code, for left and right 1, top and bottom 0
 
-# Pillow's readers directly: `PIL.Image.open` applies a process-wide limit on pixels.
-READERS: dict[bytes, type[ImageFile]] = {
-    b"\xff\xd8\xff": JpegImageFile,
-    b"\x89PNG\r\n\x1a\n": PngImageFile,
-    b"RIFF": WebPImageFile,
-    b"BM": BmpImageFile,
-    b"II*\0": TiffImageFile,
-    b"MM\0*": TiffImageFile,
-    b"II+\0": TiffImageFile,  # BigTIFF
-    b"MM\0+": TiffImageFile,
-    b"GIF8": GifImageFile,
-}
-
 # Damage raises an error here; OpenCV would also write to stderr. The function moved between OpenCV 4 and 5.
 (getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel)(0)
-
-
-class ImageHeader(NamedTuple):
-    """The fields of an image's header, read before decoding.
-
-    `size_hw` is height and width as stored, before `orientation`, EXIF's 1…8, turns it. `mode` is Pillow's.
-    """
-
-    format: str
-    size_hw: tuple[int, int]
-    mode: str
-    orientation: int
-
-
-def read_header(data: bytes) -> ImageHeader:
-    """Read the header of an encoded image.
-
-    Raises:
-        NotAnImageError: the bytes aren't an image of a format that is read here.
-        ImageTooLargeError: the header tells of a size that no limit would allow.
-    """
-    reader = next((reader for start, reader in READERS.items() if data.startswith(start)), None)
-    if reader is None:
-        raise NotAnImageError(f"This is not an image: send a {READABLE} file.")
-    try:
-        with reader(io.BytesIO(data)) as image:
-            exif = image.info.get("exif", b"")
-            return ImageHeader(str(image.format), (image.height, image.width), image.mode, _orientation(exif))
-    except PIL.Image.DecompressionBombError as error:
-        raise ImageTooLargeError("The image has far more pixels than allowed: send a smaller one.") from error
-    except Exception as error:  # Pillow's readers raise many classes on damaged headers
-        raise NotAnImageError(f"The image's header is damaged: send a whole {READABLE} file.") from error
 
 
 def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageHeader:
     """Return the header of an encoded image that is of a readable format and not too large; nothing is decoded.
 
     Raises:
-        NotAnImageError: the bytes aren't an image of a format that is read here.
+        NotAnImageError: the bytes aren't an image of a format that is read here, or the header is damaged.
         ImageTooLargeError: the image has more than `max_pixels`.
     """
     header = read_header(data)
@@ -158,7 +105,7 @@ def read_file(path: str | Path) -> bytes:
 
 def _decode_jpeg(data: bytes, header: ImageHeader) -> Pixels | None:
     """Decode with libjpeg-turbo itself, faster than through OpenCV and to the same pixels; None: leave it to OpenCV."""
-    if header.mode == "CMYK":
+    if header.components == CMYK_COMPONENTS:
         return None
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", strict=True)
@@ -202,17 +149,6 @@ def _decode_gif(data: bytes) -> Pixels | None:
             return np.array(image.convert("RGB"))
     except Exception:  # Pillow's reader raises many classes
         return None
-
-
-def _orientation(exif: bytes) -> int:
-    """Return EXIF's orientation, 1…8; 1, upright, where there is none or the EXIF is damaged."""
-    tags = PIL.Image.Exif()
-    try:
-        tags.load(exif)
-        value = tags.get(EXIF_ORIENTATION)
-    except Exception:  # Pillow's reader raises many classes
-        return 1
-    return value if isinstance(value, int) and value in range(1, 9) else 1
 
 
 def _orient(pixels: Pixels, orientation: int) -> Pixels:
