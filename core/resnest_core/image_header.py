@@ -25,7 +25,7 @@ CMYK_COMPONENTS = 4
 START_OF_SCAN, END_OF_IMAGE, APP1 = 0xDA, 0xD9, 0xE1
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # start of frame, of any coding process
 WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
-MAX_SEGMENTS = 4096  # photographs have tens; each costs about a microsecond
+MAX_SEGMENTS = 200_000  # photographs have tens; each costs about a microsecond
 
 # TIFF tags.
 WIDTH, HEIGHT, ORIENTATION = 256, 257, 274

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
-import json
-from base64 import b64decode
 from collections.abc import AsyncGenerator
 
 import anyio
@@ -12,8 +9,12 @@ from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 from resnest_core.errors import NotAnImageError
+from resnest_server.disconnects import ClientLeftError
+from resnest_server.json_image import image_of_json
+from resnest_server.off_loop import INLINE_BYTES, off_loop
 from resnest_server.problems import BodyTooLargeError, SlowBodyError, UnsupportedMediaTypeError
 from resnest_server.settings import Settings
 
@@ -31,6 +32,7 @@ async def read_images(request: Request, settings: Settings) -> list[bytes]:
         SlowBodyError: the body takes too long to arrive.
         BodyTooLargeError: the body has too many bytes or images; told from Content-Length where there is one.
         NotAnImageError: there is no image in the body.
+        ClientLeftError: the client left before it had sent the body.
     """
     media_type = request.headers.get("Content-Type", "image/*").partition(";")[0].strip().lower()
     if not (media_type.startswith("image/") or media_type in (FORM, JSON)):
@@ -40,10 +42,20 @@ async def read_images(request: Request, settings: Settings) -> list[bytes]:
         with anyio.fail_after(settings.body_seconds):
             if media_type == FORM:
                 return await _of_form(request, stream, settings)
-            body = b"".join([block async for block in stream])
+            blocks = [block async for block in stream]
     except TimeoutError as error:
         raise SlowBodyError(f"The body did not arrive within {settings.body_seconds:g} s: send it again.") from error
-    return [_of_json(body) if media_type == JSON else body]
+    except ClientDisconnect as error:
+        raise ClientLeftError from error
+
+    def joined() -> bytes:
+        body = b"".join(blocks)
+        blocks.clear()
+        return image_of_json(body) if media_type == JSON else body
+
+    size = sum(map(len, blocks))
+    small = size <= INLINE_BYTES or (media_type != JSON and len(blocks) == 1)
+    return [joined() if small else await off_loop(joined)]
 
 
 async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
@@ -81,11 +93,3 @@ async def _of_form(request: Request, stream: AsyncGenerator[bytes, None], settin
         return [await file.read() for file in files]
     finally:
         await form.close()
-
-
-def _of_json(body: bytes) -> bytes:
-    try:
-        encoded = json.loads(body)["image"]
-        return b64decode(encoded.partition(",")[2] if encoded.startswith("data:") else encoded, validate=True)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error) as error:
-        raise NotAnImageError('The JSON holds no image: send {"image": "<base64>"}.') from error

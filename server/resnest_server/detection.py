@@ -6,10 +6,10 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
+from functools import partial
 
 from fastapi import APIRouter, Request
 from pydantic_core import to_json
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 
 from resnest_core.errors import ParameterError, ResNeStError, RuntimeUnavailableError
@@ -19,6 +19,7 @@ from resnest_server.bodies import read_images
 from resnest_server.disconnects import ClientLeftError, while_connected
 from resnest_server.engines import Engine
 from resnest_server.gateway import Gateway, GatewayOf, access_checked
+from resnest_server.off_loop import INLINE_BYTES, off_loop
 from resnest_server.parameters import JSON, LINES, DetectOptions, read_options
 from resnest_server.pipeline import Answer
 from resnest_server.problems import problem
@@ -52,11 +53,12 @@ async def _counted(model: str, request: Request, gateway: Gateway) -> Response:
             gateway.check_ready()
         images = await read_images(request, gateway.settings)
         if len(images) == 1:
-            check_image(images[0], max_pixels=gateway.settings.max_pixels)
+            check = partial(check_image, images[0], max_pixels=gateway.settings.max_pixels)
+            _ = check() if len(images[0]) <= INLINE_BYTES else await off_loop(check)
         options = read_options(request.query_params, request.headers.get("Accept"), engine.card)
         form = "drawing" if options.is_drawing else options.format
         return await _answer(images, options, request, engine, gateway)
-    except (ClientLeftError, ClientDisconnect):
+    except ClientLeftError:
         status = CLIENT_LEFT
         return Response(status_code=CLIENT_LEFT)
     except Exception as error:

@@ -1,0 +1,19 @@
+"""Work whose cost grows with what a client sends, on threads of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+INLINE_BYTES = 64 * 1024  # up to here the work is shorter than the change of threads
+# Two: each that runs Python code may make the event loop wait for one switch interval, 5 ms.
+_THREADS = ThreadPoolExecutor(2, "bodies")
+
+
+async def off_loop(work: Callable[[], T]) -> T:
+    """Return what the work returns; where the request is cancelled before it began, it isn't done."""
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, work)
