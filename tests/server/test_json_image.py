@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from base64 import b64encode
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from resnest_core.errors import NotAnImageError
-from resnest_server.json_image import image_of_json
+from resnest_server.json_image import BLOCK, image_of_json
 
 IMAGE = bytes(range(256)) * 10_000  # more than one block
-
-
 ENCODED = b64encode(IMAGE).decode()
 PLAIN = json.dumps({"image": ENCODED})
 
@@ -22,13 +23,25 @@ PLAIN = json.dumps({"image": ENCODED})
     [
         PLAIN,
         json.dumps({"image": "data:image/png;base64," + ENCODED}),
+        json.dumps({"image": "\r\n".join(ENCODED[start : start + 76] for start in range(0, len(ENCODED), 76))}),
+        json.dumps({"image": urlsafe_b64encode(IMAGE).decode().rstrip("=")}),
         PLAIN.replace("/", "\\/"),
         PLAIN.replace("+", "\\u002B").replace("=", "\\u003d"),
         json.dumps({"note": 'a "quoted" \\ \n word', "image": ENCODED, "ä": ["image", {"image": 3}]}),
         json.dumps({"other": "x" * 100_000, "image": ENCODED}),
         json.dumps({"image": "short", "inner": {"image": ENCODED}})[:-1] + f', "image": "{ENCODED}"}}',
     ],
-    ids=["plain", "data URL", "slashes", ".NET", "other keys", "another long string", "the last of a name"],
+    ids=[
+        "plain",
+        "data URL",
+        "lines",
+        "for URLs",
+        "slashes",
+        ".NET",
+        "other keys",
+        "another long string",
+        "the last of a name",
+    ],
 )
 def test_long_bodies(body: str) -> None:
     assert image_of_json(body.encode()) == IMAGE
@@ -52,3 +65,22 @@ def test_long_bodies(body: str) -> None:
 def test_long_bodies_without_an_image(body: str) -> None:
     with pytest.raises(NotAnImageError):
         image_of_json(body.encode())
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=300_000), st.sampled_from([b64encode, urlsafe_b64encode]), st.booleans(), st.booleans())
+def test_any_bytes_of_any_length(image: bytes, encode: Callable[[bytes], bytes], padded: bool, escaped: bool) -> None:
+    encoded = encode(image).decode()
+    body = json.dumps({"image": encoded if padded else encoded.rstrip("="), "pad": "x" * 70_000})
+    assert image_of_json((body.replace("/", "\\/") if escaped else body).encode()) == image
+
+
+@pytest.mark.parametrize("where", [7, 300_000, len(ENCODED) - 9])
+def test_broken_base64_says_so_and_where(where: int) -> None:
+    body = json.dumps({"image": f"{ENCODED[:where]}*{ENCODED[where + 1 :]}"})
+    with pytest.raises(
+        NotAnImageError, match=r"base64 of the image is broken at or after character [\d,]+ \("
+    ) as error:
+        image_of_json(body.encode())
+    at = int(str(error.value).split("character ")[1].split(" ")[0].replace(",", ""))
+    assert where - BLOCK <= at <= where

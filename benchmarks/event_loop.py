@@ -1,0 +1,104 @@
+"""Latency of /health/live while eight clients send bodies that take long to parse: PNGs full of texts, JSON, forms.
+
+    python -m benchmarks.event_loop --seconds 20
+
+The gateway runs in its own process on a runtime without a network: what remains is its parsing. On a busy machine
+compare runs in pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import subprocess
+import sys
+import time
+import zlib
+from base64 import b64encode
+from multiprocessing import get_context
+from struct import pack
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from resnest_core.drawing import encode
+
+CLIENTS = 8
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    return pack(">I", len(content)) + name + content + pack(">I", zlib.crc32(name + content))
+
+
+def bodies() -> list[tuple[bytes, str]]:
+    """Return bodies with their media types: each holds an image that is answered."""
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    png = encode(pixels, "image/png")
+    text = chunk(b"zTXt", b"key\0\0" + zlib.compress(bytes(1_000_000)))
+    large = b64encode(png + bytes(23_000_000))
+    form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + png + bytes(20_000_000)
+    return [
+        (png[:33] + text * 60 + png[33:], "image/png"),
+        (b'{"image": "' + large + b'"}', "application/json"),
+        (form + b"\r\n--x--\r\n", "multipart/form-data; boundary=x"),
+    ]
+
+
+def send(url: str, seconds: float, number: int) -> None:
+    """Send bodies one after the other; in a process of its own, so that it doesn't slow the one that measures."""
+    choices, end, answered = bodies(), time.monotonic() + seconds, 0
+    with httpx.Client(timeout=120) as client:
+        while time.monotonic() < end:
+            body, media_type = choices[(number + answered) % len(choices)]
+            client.post(f"{url}/v1/detect", content=body, headers={"Content-Type": media_type}).raise_for_status()
+            answered += 1
+    print(f"client {number}: {answered} bodies answered")
+
+
+def measure(url: str, seconds: float, clients: int) -> NDArray[np.float64]:
+    """Return the latencies of /health/live in milliseconds while so many clients send."""
+    context = get_context("spawn")
+    senders = [context.Process(target=send, args=(url, seconds, number)) for number in range(clients)]
+    for sender in senders:
+        sender.start()
+    latencies = []
+    end = time.monotonic() + seconds
+    with httpx.Client(timeout=120) as client:
+        while time.monotonic() < end:
+            start = time.perf_counter()
+            client.get(f"{url}/health/live").raise_for_status()
+            latencies.append((time.perf_counter() - start) * 1000)
+            time.sleep(0.01)
+    for sender in senders:
+        sender.join()
+    return np.array(latencies)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=20)
+    seconds = parser.parse_args().seconds
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen([sys.executable, "-m", "benchmarks.gateway.servers", "ours", str(port)])
+    url = f"http://127.0.0.1:{port}"
+    try:
+        while True:
+            try:
+                httpx.get(f"{url}/health/live")
+                break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        for clients in (0, CLIENTS):
+            latencies = measure(url, seconds if clients else seconds / 4, clients)
+            p50, p99 = np.percentile(latencies, (50, 99))
+            print(f"{clients} clients: p50 {p50:.1f} ms, p99 {p99:.1f} ms, most {latencies.max():.1f} ms")
+    finally:
+        server.terminate()
+        server.wait()
+
+
+if __name__ == "__main__":
+    main()
