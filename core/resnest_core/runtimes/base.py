@@ -18,6 +18,8 @@ class Runtime(Closeable, ABC):
     name: str
     """The runtime's name in the registry, such as `onnxruntime`."""
     card: ModelCard
+    device: str
+    """Where it runs, as it reports itself: `cpu`, `cuda:0`, `triton`."""
 
     @classmethod
     @abstractmethod

@@ -36,6 +36,7 @@ class FakeRuntime(Runtime):
     """
 
     name = "fake"
+    device = "cpu"
 
     def __init__(
         self, card: ModelCard = FAKE_CARD, *, count: int = 3, before_run: Callable[[Tensors], None] | None = None

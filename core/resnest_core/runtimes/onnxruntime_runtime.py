@@ -40,6 +40,7 @@ class OnnxRuntime(Runtime):
     def __init__(self, session: onnxruntime.InferenceSession, card: ModelCard) -> None:
         self._session = session
         self.card = card
+        self.device = "cuda:0" if PROVIDERS["cuda"] in session.get_providers() else "cpu"
         self._inputs = input_names(card.has_masks)
         self._outputs = output_names(card.has_masks)
 

@@ -46,6 +46,7 @@ class OpenVinoRuntime(Runtime):
     """Runs the exported file, or what `resnest export --to openvino` wrote beside it."""
 
     name = "openvino"
+    device = "cpu"
 
     def __init__(self, model: openvino.CompiledModel, card: ModelCard) -> None:
         self._model = model

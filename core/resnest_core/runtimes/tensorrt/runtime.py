@@ -36,6 +36,7 @@ class TensorRtRuntime(Runtime):
     """
 
     name = "tensorrt"
+    device = "cuda:0"
 
     def __init__(
         self, card: ModelCard, manifest: EngineManifest, library: TensorRtLibrary, engine: CudaEngine, cuda: Cuda
