@@ -172,7 +172,7 @@ def _detect(
 
 def _source(detector_options: DetectorOptions, detector: Detector) -> dict[str, str | None]:
     """Return what makes the detections: runtime and device, and the address without a user's name and password."""
-    url = {} if detector_options.url is None else {"url": without_user(detector_options.url)}
+    url: dict[str, str | None] = {} if detector_options.url is None else {"url": without_user(detector_options.url)}
     return url | backend_of(detector)._asdict()
 
 

@@ -34,7 +34,7 @@ from resnest_core.formats import from_native
 from resnest_core.images import Image, read_header
 
 API_KEY = "RESNEST_API_KEY"  # the environment variable
-KEEP_ALIVE = 4.0  # seconds that an idle connection is kept: less than uvicorn's 5, so that the server doesn't close it while it is used
+KEEP_ALIVE = 4.0  # seconds for idle connections: less than uvicorn's 5, so that the server doesn't close one in use
 
 # The gateway's problem types, as the errors that the same fault raises in the process.
 PROBLEMS: dict[str, type[ResNeStError]] = {
