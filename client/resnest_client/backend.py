@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from resnest_client.http_detector import HttpDetector
 from resnest_core.detector import Detector, InProcessDetector
 
 
@@ -19,6 +18,8 @@ def backend_of(detector: Detector) -> Backend:
     """Return what runs a detector. Triton doesn't report it to its clients, a gateway does."""
     if isinstance(detector, InProcessDetector):
         return Backend(detector.runtime.name, detector.runtime.device)
+    from resnest_client import HttpDetector  # its packages aren't needed in the process
+
     if isinstance(detector, HttpDetector):
         return Backend(detector.served.runtime, detector.served.device)
     return Backend(None, None)
