@@ -46,7 +46,7 @@ class AsyncHttpDetector(AsyncDetector):
         self._places = asyncio.Semaphore(max_concurrency)
 
     async def read_card(self) -> ModelCard:
-        return await self._ask(self._protocol.card(self._model))
+        return (await self._ask(self._protocol.served_model(self._model))).card
 
     async def detect(self, image: Image, *, score_threshold: float | None = None, masks: bool = True) -> Detections:
         """See `HttpDetector.detect`. Cancelled, it closes its connection, and the server lets go of the request."""

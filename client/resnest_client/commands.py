@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +25,7 @@ from resnest_client.detector_options import (
     UrlOption,
 )
 from resnest_client.eval_commands import evaluate
-from resnest_client.outputs import Output, Result, choose_output
+from resnest_client.outputs import ImageResult, Output, choose_output
 from resnest_client.progress import progress_bar
 from resnest_core.detections import Detections
 from resnest_core.detector import Detector, checked_threshold
@@ -38,17 +37,11 @@ from resnest_core.errors import (
     RemoteError,
     RuntimeUnavailableError,
 )
+from resnest_core.formats import FORMATS
 from resnest_core.images import image_files
 from resnest_core.masks import MASK_FORMS, mask_form
 
 SOME_FAILED = 2  # exit code where some images couldn't be used
-
-
-class AnswerFormat(str, Enum):
-    """What `--format` takes."""
-
-    NATIVE = "native"
-    COCO = "coco"
 
 
 def register(app: typer.Typer) -> None:
@@ -70,7 +63,7 @@ def detect(
     score_threshold: Annotated[
         float | None, typer.Option(help="0…1; nothing at or below it is answered. Drawings: 0.3 if not given.")
     ] = None,
-    answer_format: Annotated[AnswerFormat, typer.Option("--format", help="Of the JSON.")] = AnswerFormat.NATIVE,
+    answer_format: Annotated[str, typer.Option("--format", help=f"Of the JSON: {', '.join(FORMATS)}.")] = "native",
     masks: Annotated[str, typer.Option(help=f"Form of the masks: {', '.join(MASK_FORMS)} or none.")] = "rle",
     output: Annotated[
         Path | None,
@@ -80,14 +73,14 @@ def detect(
         ),
     ] = None,
 ) -> None:
-    """Detect objects in images: JSON, COCO results, or drawn images."""
+    """Detect objects in images: JSON in one of several formats, or drawn images."""
     detector_options = DetectorOptions(url, model, runtime, device, repository, api_key)
     at_once = detector_options.at_once(concurrency)
     every = list(_files(images))
     want_masks = mask_form(masks) is not None
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    with choose_output(output, every, masks, is_coco=answer_format is AnswerFormat.COCO) as chosen:
-        files = chosen.left(every)
+    with choose_output(output, every, answer_format, masks) as chosen:
+        files = chosen.remaining(every)
         if done := len(set(every) - set(files)):
             console.print(f"{done} of {len(set(every))} images are done already.")
         if not files:
@@ -116,7 +109,7 @@ def _detect(
     console: Console,
     stop: Callable[[], None],
 ) -> int:
-    """Give each file's result to the output, in order, and return how many files couldn't be used.
+    """Pass each file's result to the output, in order, and return how many files couldn't be used.
 
     Interrupted, it calls `stop`, so that what is in flight needn't be waited for.
     """
@@ -127,12 +120,12 @@ def _detect(
         for image_id, file, result in zip(ids, tracked, results, strict=True):
             try:
                 found, milliseconds = result()
-                output.add(Result(file, image_id, found, milliseconds))
+                output.add(ImageResult(file, image_id, found, milliseconds))
             except ImageError as error:
                 failed += 1
                 console.print(f"{file}: {error}", markup=False)
             except (AccessError, ModelNotFoundError, RemoteError, RuntimeUnavailableError) as error:
-                raise type(error)(f"{error} {output.kept}".strip()) from error
+                raise type(error)(f"{error} {output.resume_hint}".strip()) from error
             except KeyboardInterrupt:
                 stop()
                 raise
@@ -140,7 +133,7 @@ def _detect(
 
 
 def _timed(detector: Detector, score_threshold: float | None, masks: bool, file: Path) -> tuple[Detections, float]:
-    """Return what is in a file, and the milliseconds it took."""
+    """Return the detections of a file, and the milliseconds they took."""
     start = time.perf_counter()
     found = detector.detect(file, score_threshold=score_threshold, masks=masks)
     return found, round((time.perf_counter() - start) * 1000, 1)

@@ -127,7 +127,7 @@ def _local(
             raise ModelNotFoundError(f"There are no models in {where}: `resnest export NAME` makes one.")
         model = default_model(names)
         if len(names) > 1:
-            console.print(f"Using {model}, the first of {', '.join(names)}; --model names another.")
+            console.print(f"Using {model}, the first of {', '.join(names)}; --model names another.", markup=False)
     return load_detector(model, runtime=runtime, device=device or DEVICE, threads=threads, repository=repository)
 
 

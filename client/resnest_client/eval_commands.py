@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from resnest_client.backend import backend_of
 from resnest_client.concurrency import in_order
 from resnest_client.detector_options import (
     ApiKeyOption,
@@ -27,7 +27,7 @@ from resnest_client.eval_report import Report
 from resnest_client.eval_results import KeptResults, Rows
 from resnest_client.outputs import make_folder
 from resnest_client.progress import progress_bar
-from resnest_core.detector import Detector, InProcessDetector
+from resnest_core.detector import Detector
 from resnest_core.errors import (
     AccessError,
     ImageError,
@@ -42,9 +42,7 @@ from resnest_core.evaluation import results as coco_results
 from resnest_core.images import image_files
 
 SOME_FAILED = 2  # exit code where some images couldn't be used
-TOLD = 10  # names that a message lists
-
-Work = Callable[[tuple[AnnotatedImage, Path]], Rows]
+NAMES_SHOWN = 10  # names that a message lists
 
 
 def evaluate(
@@ -79,14 +77,14 @@ def evaluate(
             if detector.card.has_masks and not truth.has_masks:
                 console.print("The annotations have no masks: only boxes are evaluated.")
             present, missing = truth.find(images)
-            not_annotated = _tell_of_files(annotations, images, present, missing, console)
+            not_annotated = _report_unmatched_files(annotations, images, present, missing, console)
             source = _source(detector_options, detector)
             made_by = {"model": detector.card.model_dump(mode="json"), "masks": truth.has_masks}
             chosen = present[:limit]
             kept.begin(made_by | (source if url is None else {}), [image for image, _ in chosen])
-            run = _detect(detector, chosen, truth.has_masks, at_once, kept, console)
+            failures = _detect(detector, chosen, truth.has_masks, at_once, kept, console)
         if not kept.by_image:
-            raise run.nothing()
+            raise failures.no_image_error()
         ids = list(kept.by_image)
         rows = [row for found in kept.by_image.values() for row in found]
         with console.status("Comparing with the annotations"):
@@ -101,29 +99,29 @@ def evaluate(
             evaluated=ids,
             missing=[image.file_name for image in missing],
             not_annotated=not_annotated,
-            unusable=run.unusable,
-            stopped=str(run.stopped) if run.stopped else None,
+            unusable=failures.unusable,
+            stopped=str(failures.stopped) if failures.stopped else None,
         )
         report.show(Console(highlight=False, soft_wrap=True), per_class=per_class)
         kept.finish()
         if output:
             report.save(output, per_class=per_class)
-    if run.stopped:
+    if failures.stopped:
         done = f"{len(ids)} of {len(chosen)} images were evaluated"
-        raise type(run.stopped)(f"{done}: {run.stopped} {kept.kept}") from run.stopped
-    if run.unusable:
+        raise type(failures.stopped)(f"{done}: {failures.stopped} {kept.resume_hint}") from failures.stopped
+    if failures.unusable:
         console.print(f"{len(ids)} of {len(chosen)} images were evaluated, the others couldn't be used.")
         raise typer.Exit(SOME_FAILED)
 
 
 @dataclass
 class Failures:
-    """How asking for detections went."""
+    """Why images have no detections."""
 
     unusable: dict[str, str] = field(default_factory=dict)
     stopped: ResNeStError | None = None
 
-    def nothing(self) -> ResNeStError:
+    def no_image_error(self) -> ResNeStError:
         """Return the error that no image at all was evaluated."""
         if self.stopped:
             return type(self.stopped)(f"No image was evaluated: {self.stopped}")
@@ -139,7 +137,7 @@ def _detect(
     kept: KeptResults,
     console: Console,
 ) -> Failures:
-    """Detect what is in the images that aren't done, and keep it; what a server can't do ends the run, but is no end.
+    """Detect in the images that have no detections yet, and keep the results; a server's error is returned, not raised.
 
     Interrupted, it closes the detector, so that what is in flight needn't be waited for.
     """
@@ -151,31 +149,31 @@ def _detect(
     left = [(image, file) for image, file in images if image.id not in kept.by_image]
     if done := len(images) - len(left):
         console.print(f"{done} of {len(images)} images are done already.")
-    run = Failures()
+    failures = Failures()
     with closing(in_order(work, left, at_once)) as answers, progress_bar(console) as progress:
         tracked = progress.track(left, description="Evaluating")
         for (image, file), answer in zip(tracked, answers, strict=True):
             try:
                 kept.add(image, answer())
             except ImageError as error:
-                run.unusable[image.file_name] = str(error)
+                failures.unusable[image.file_name] = str(error)
                 console.print(f"{file}: {error}", markup=False)
             except (AccessError, ModelNotFoundError, RemoteError, RuntimeUnavailableError) as error:
-                run.stopped = error
+                failures.stopped = error
                 break
             except KeyboardInterrupt:
                 detector.close()
-                console.print(f"{len(kept.by_image)} of {len(images)} images are done. {kept.kept}", markup=False)
+                console.print(
+                    f"{len(kept.by_image)} of {len(images)} images are done. {kept.resume_hint}", markup=False
+                )
                 raise
-    return run
+    return failures
 
 
-def _source(detector_options: DetectorOptions, detector: Detector) -> dict[str, str]:
-    """Return where detections come from; of an address no user's name and password."""
-    if detector_options.url is not None:
-        return {"url": without_user(detector_options.url)}
-    assert isinstance(detector, InProcessDetector)
-    return {"runtime": detector.runtime.name, "device": detector_options.device or "cpu"}
+def _source(detector_options: DetectorOptions, detector: Detector) -> dict[str, str | None]:
+    """Return what makes the detections: runtime and device, and the address without a user's name and password."""
+    url: dict[str, str | None] = {} if detector_options.url is None else {"url": without_user(detector_options.url)}
+    return url | backend_of(detector)._asdict()
 
 
 def _check_output(output: Path | None, kept: KeptResults) -> None:
@@ -191,16 +189,18 @@ def _check_output(output: Path | None, kept: KeptResults) -> None:
         raise ParameterError(f"--output {output} is a folder: name a FILE.json.")
 
 
-def _tell_of_files(
+def _report_unmatched_files(
     annotations: Path,
     folder: Path,
     present: list[tuple[AnnotatedImage, Path]],
     missing: list[AnnotatedImage],
     console: Console,
 ) -> int:
-    """Say which annotated images aren't in the folder, and return how many are in it that aren't annotated."""
+    """Report annotated images that aren't in the folder; return how many images in it aren't annotated."""
     if missing:
-        names = ", ".join(image.file_name for image in missing[:TOLD]) + (" …" if len(missing) > TOLD else "")
+        names = ", ".join(image.file_name for image in missing[:NAMES_SHOWN]) + (
+            " …" if len(missing) > NAMES_SHOWN else ""
+        )
         console.print(
             f"{len(missing)} of the {len(missing) + len(present)} annotated images are not in {folder}, and NOT "
             f"evaluated: {names}",

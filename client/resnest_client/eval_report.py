@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from resnest_core.card import ModelCard
@@ -42,8 +43,8 @@ class Report:
     """The figures, and what they are of."""
 
     card: ModelCard
-    source: dict[str, str]
-    """`url`, or `runtime` and `device`."""
+    source: dict[str, str | None]
+    """`runtime` and `device`, None where a server doesn't report them; of a server its `url`, too."""
     annotations: Path
     folder: Path
     truth: Annotations
@@ -114,7 +115,7 @@ class Report:
     def show(self, console: Console, *, per_class: bool) -> None:
         """Print the tables."""
         count = f"{len(self.evaluated)} of the {len(self.truth.images)} images"
-        where = " ".join(f"{key} {value}" for key, value in self.source.items())
+        where = " ".join(f"{key} {value}" for key, value in self.source.items() if value is not None)
         console.print(f"{self.card.name}, {self.card.precision}, {where}", markup=False)
         console.print(
             f"{'PARTIAL: ' if self.is_partial else ''}{count} that {self.annotations} annotates", markup=False
@@ -133,7 +134,7 @@ class Report:
                 pad_edge=False,
             )
             for name, objects, aps in self._classes(only_with_objects=True):
-                table.add_row(name, str(objects), *map(_shown, aps.values()))
+                table.add_row(escape(name), str(objects), *map(_shown, aps.values()))
             console.print()
             console.print(table)
 

@@ -36,8 +36,8 @@ class KeptResults(Closeable):
         self._file: BufferedWriter | None = None
 
     @property
-    def kept(self) -> str:
-        """What is said, where a run ends early, of what was done."""
+    def resume_hint(self) -> str:
+        """Appended to the error of a run that ends early: where the finished detections are."""
         if self.path is None:
             return "Nothing is kept for a second run: --results FILE.jsonl would."
         return f"What was done is in {self.path}: run the command again for the rest."

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from resnest_client.client_limits import CONNECT_TIMEOUT, check_bounds
 from resnest_client.image_bytes import encoded
+from resnest_client.served_model import ServedModel, read_served_model
 from resnest_core.card import ModelCard
 from resnest_core.detections import Detections
 from resnest_core.detector import checked_threshold
@@ -34,7 +35,7 @@ from resnest_core.image_header import read_header
 from resnest_core.images import Image
 
 API_KEY = "RESNEST_API_KEY"  # the environment variable
-KEEP_ALIVE = 4.0  # seconds that an idle connection is kept: less than uvicorn's 5, so that it isn't closed in our hands
+KEEP_ALIVE = 4.0  # seconds for idle connections: less than uvicorn's 5, so that the server doesn't close one in use
 
 # The gateway's problem types, as the errors that the same fault raises in the process.
 PROBLEMS: dict[str, type[ResNeStError]] = {
@@ -49,7 +50,7 @@ PROBLEMS: dict[str, type[ResNeStError]] = {
     "slow-body": RuntimeUnavailableError,
     "unavailable": RuntimeUnavailableError,
 }
-# Whoever answers them, the gateway or a proxy before it.
+# Errors by status, for responses without a problem type: a proxy's, for instance.
 STATUSES: dict[int, type[ResNeStError]] = {
     401: AccessError,
     403: AccessError,
@@ -69,7 +70,7 @@ class GatewayRequest(Generic[T]):
     method: str
     path: str
     read: Callable[[httpx.Response], T] = field(repr=False)
-    """May raise what the answer stands for."""
+    """Raises the error that the response stands for, if it does."""
     content: bytes | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, str | int | float] = field(default_factory=dict)
@@ -87,7 +88,7 @@ class GatewayRequest(Generic[T]):
 
 
 class GatewayProtocol:
-    """Makes questions for the gateway at `url`, and reads its answers; does no input or output but reading images.
+    """Makes requests for the gateway at `url`, and reads its responses; it does no I/O except for reading images.
 
     Raises:
         ParameterError: the address isn't one of HTTP, or the key can't be one.
@@ -112,15 +113,19 @@ class GatewayProtocol:
             "limits": httpx.Limits(max_keepalive_connections=max_concurrency, keepalive_expiry=KEEP_ALIVE),
         }
 
-    def card(self, model: str | None) -> GatewayRequest[ModelCard]:
-        """Ask for the card of a model; of the default one where it is None."""
+    def served_model(self, model: str | None) -> GatewayRequest[ServedModel]:
+        """Return the request for a model's description; for that of the default model where it is None.
 
-        def read(response: httpx.Response) -> ModelCard:
+        Raises:
+            ModelNotFoundError: no model can have this name.
+        """
+
+        def read(response: httpx.Response) -> ServedModel:
             answer = self._json(response)
             try:
                 if model is None:
                     answer = next(card for card in answer["models"] if card["name"] == answer["default"])
-                return ModelCard.model_validate(answer)
+                return read_served_model(answer)
             except (KeyError, TypeError, StopIteration, ValidationError) as error:
                 raise self._not_ours() from error
 
@@ -129,7 +134,7 @@ class GatewayProtocol:
     def detections(
         self, image: Image, card: ModelCard, score_threshold: float | None, masks: bool
     ) -> GatewayRequest[Detections]:
-        """Ask for what is in an image: encoded images are sent as they are, pixels as PNG.
+        """Return the request for an image's detections: encoded images are sent as they are, pixels as PNG.
 
         Raises:
             ImageError: the image can't be used.
@@ -153,11 +158,11 @@ class GatewayProtocol:
         )
 
     def unreachable(self, error: httpx.HTTPError) -> RuntimeUnavailableError:
-        """Return what it means that no whole answer came."""
+        """Return the error for a request that got no complete response."""
         return RuntimeUnavailableError(f"{self._shown} can't be reached: {str(error) or type(error).__name__}.")
 
     def _json(self, response: httpx.Response) -> Any:
-        """Return the JSON of an answer, or raise what its problem stands for."""
+        """Return the JSON of a response, or raise the error that its problem stands for."""
         if response.is_error:
             raise _problem(response)
         try:
@@ -194,11 +199,14 @@ def _checked_key(key: str | None) -> str | None:
 
 
 def _path(model: str) -> str:
+    """Return a model's path. A segment of dots would be resolved to another path, which may answer something else."""
+    if model in ("", ".", ".."):
+        raise ModelNotFoundError(f"There can be no model {model!r}: /v1/models lists what the server has.")
     return f"/v1/models/{quote(model, safe='')}"
 
 
 def _problem(response: httpx.Response) -> ResNeStError:
-    """Return the error that an answer stands for: the gateway's are problem+json (RFC 9457)."""
+    """Return the error that a response stands for: the gateway's are problem+json (RFC 9457)."""
     otherwise = STATUSES.get(response.status_code, RemoteError)
     try:
         problem = response.json()

@@ -60,7 +60,8 @@ class HttpDetector(Closeable):
         self._max_concurrency = max_concurrency
         self._client = httpx.Client(**self._protocol.client_options(timeout, max_concurrency), transport=transport)
         try:
-            self.card = self._ask(self._protocol.card(model))
+            self.served = self._ask(self._protocol.served_model(model))
+            self.card = self.served.card
         except BaseException:
             self.close()
             raise

@@ -1,4 +1,4 @@
-"""Where `resnest detect` puts what it found: a list in JSON, lines of JSON, or drawings."""
+"""Outputs of `resnest detect`: a JSON list, JSON Lines, or drawn images."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from io import BufferedWriter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import typer
 
 from resnest_core.card import ModelCard
@@ -18,26 +19,59 @@ from resnest_core.closeable import Closeable
 from resnest_core.detections import Detections
 from resnest_core.drawing import DRAWING_THRESHOLD, draw, encode
 from resnest_core.errors import ParameterError
-from resnest_core.formats import coco, native
+from resnest_core.formats import FORMATS, AnswerFormat
 from resnest_core.images import SUFFIXES, load_image
 
-NUMBERS = re.compile(r"\[\n([-+.\de,\s]*)\]")  # a list of numbers in indented JSON: for the eye, on one line
+NUMBERS = re.compile(r"\[\n([-+.\de,\s]*)\]")  # a list of numbers in indented JSON, which is printed on one line
 LINE_START = b'{"file": '
 
 
 @dataclass(frozen=True)
-class Result:
-    """What was found in a file."""
+class ImageResult:
+    """The detections of one image file."""
 
     file: Path
     image_id: int
-    found: Detections
+    detections: Detections
     milliseconds: float
 
-    def native(self, card: ModelCard, masks: str) -> dict[str, Any]:
-        """Return the native answer; `file` comes first."""
-        answer = native(self.found, card, masks=masks)
-        return {"file": str(self.file), **answer, "timings_ms": {"total": self.milliseconds}}
+
+@dataclass(frozen=True)
+class AnswerWriter:
+    """Makes answers in one format, and with one form of masks."""
+
+    name: str
+    format: AnswerFormat
+    masks: str
+
+    @classmethod
+    def named(cls, name: str, masks: str) -> AnswerWriter:
+        """Return the writer of a format.
+
+        Raises:
+            ParameterError: there is no such format.
+        """
+        if name not in FORMATS:
+            raise ParameterError(f"--format must be one of {', '.join(FORMATS)}, not {name}.")
+        return cls(name, FORMATS[name], masks)
+
+    def answer(self, result: ImageResult, card: ModelCard) -> Any:
+        """Return the answer of an image: a list, or an object that begins with `file` and `model`."""
+        answer = self.format.make(result.detections, card, masks=self.masks, image_id=result.image_id)
+        if self.format.add_timings:
+            self.format.add_timings(answer, {"total": result.milliseconds})
+        return answer if self.format.is_list else {"file": str(result.file), "model": card.name, **answer}
+
+    def keys(self, card: ModelCard) -> set[str]:
+        """Return the keys that every answer of the format has, if it is an object."""
+        nothing = Detections(
+            boxes_xyxy=np.zeros((0, 4), np.float32),
+            scores=np.zeros(0, np.float32),
+            labels=np.zeros(0, np.int64),
+            masks=None,
+            image_size_hw=(1, 1),
+        )
+        return {"file", "model", *self.format.make(nothing, card, masks="none")}
 
 
 class Output(Closeable, ABC):
@@ -46,86 +80,101 @@ class Output(Closeable, ABC):
     score_threshold: float | None = None
     """If the user gives none; None: the model's."""
     card: ModelCard
-    """Of the model; there from `begin` on."""
-    kept = ""
-    """What is said, where a run ends early, of what was done."""
+    """Of the model; set by `begin`."""
+    resume_hint = ""
+    """Appended to the error of a run that ends early: where the finished answers are."""
 
-    def left(self, files: list[Path]) -> list[Path]:
-        """Return the files that aren't done yet."""
+    def remaining(self, files: list[Path]) -> list[Path]:
+        """Return the files that have no answer yet."""
         return files
 
     def begin(self, card: ModelCard) -> None:
-        """Make ready for the results of a detector with this card."""
+        """Prepare for the results of a detector with this card."""
         self.card = card
 
     @abstractmethod
-    def add(self, result: Result) -> None:
+    def add(self, result: ImageResult) -> None:
         """Take a result."""
 
     def finish(self) -> None:
-        """Write what is written at the end."""
+        """Write what can only be written once all results are there."""
 
 
-class List(Output):
-    """A list in JSON, in a file or on stdout; written at the end."""
+class JsonList(Output):
+    """One JSON list, in a file or on stdout; written at the end."""
 
-    def __init__(self, path: Path | None, masks: str, *, is_coco: bool) -> None:
+    def __init__(self, path: Path | None, writer: AnswerWriter) -> None:
         self._path = path
-        self._masks = masks
-        self._is_coco = is_coco
-        self._answers: list[dict[str, Any]] = []
+        self._writer = writer
+        self._answers: list[Any] = []
         if path:
             make_folder(path.parent)
 
-    def add(self, result: Result) -> None:
-        if self._is_coco:
-            self._answers += coco(result.found, self.card, masks=self._masks, image_id=result.image_id)
-        else:
-            self._answers.append(result.native(self.card, self._masks))
+    def add(self, result: ImageResult) -> None:
+        answer = self._writer.answer(result, self.card)
+        self._answers += answer if self._writer.format.is_list else [answer]
 
     def finish(self) -> None:
         if self._path:
             save(json.dumps(self._answers).encode(), self._path)
         else:
             text = json.dumps(self._answers, indent=2)
-            typer.echo(NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text))
+            typer.echo(NUMBERS.sub(lambda match: f"[{' '.join(match[1].split())}]", text))
 
 
-class Lines(Output):
-    """An answer a line (JSON Lines), written as it comes; a second run does what isn't there yet.
+class JsonLines(Output):
+    """One answer per line (JSON Lines), written as it comes; a second run adds the images that have none.
 
-    A line that a run, killed, left half written is dropped.
+    `FILE.jsonl.source.json` beside it says which checkpoint and format the lines are of: a model of the same name may
+    have other weights by the second run. An incomplete last line, of a run that was killed, is dropped.
+
+    Raises:
+        ParameterError: answers of the format are lists, or the file holds something else.
     """
 
-    def __init__(self, path: Path, masks: str) -> None:
+    def __init__(self, path: Path, writer: AnswerWriter) -> None:
+        if writer.format.is_list:
+            raise ParameterError(
+                f"Answers in the format {writer.name} are one list, not lines: name a FILE.json as --output, or "
+                "leave out --format."
+            )
         self._path = path
-        self._masks = masks
-        self.kept = f"What was done is in {path}: run the command again for the rest."
+        self._source_path = path.with_name(f"{path.name}.source.json")
+        self._writer = writer
+        self.resume_hint = f"What was done is in {path}: run the command again for the rest."
         self._done: set[str] = set()
         self._models: set[str] = set()
+        self._shared_keys: set[str] | None = None
         self._end = 0  # of the last whole line, in bytes
         self._file: BufferedWriter | None = None
         if path.is_file():
             self._read()
         make_folder(path.parent)
 
-    def left(self, files: list[Path]) -> list[Path]:
+    def remaining(self, files: list[Path]) -> list[Path]:
         return [file for file in dict.fromkeys(files) if str(file) not in self._done]
 
     def begin(self, card: ModelCard) -> None:
         super().begin(card)
-        if others := self._models - {card.name}:
-            raise ParameterError(f"{self._path} has answers of {', '.join(sorted(others))}: name another --output.")
+        source = {
+            "model": card.name,
+            "checkpoint_sha256": card.checkpoint_sha256,
+            "precision": card.precision,
+            "format": self._writer.name,
+        }
+        self._refuse_other_answers(source)
+        if not self._done:
+            save(json.dumps(source).encode(), self._source_path)
         try:
             self._file = self._path.open("ab")
             self._file.truncate(self._end)
         except OSError as error:
             raise cannot_write(self._path, error) from error
 
-    def add(self, result: Result) -> None:
+    def add(self, result: ImageResult) -> None:
         assert self._file is not None, "begun"
         try:
-            self._file.write(json.dumps(result.native(self.card, self._masks)).encode() + b"\n")
+            self._file.write(json.dumps(self._writer.answer(result, self.card)).encode() + b"\n")
             self._file.flush()
         except OSError as error:
             raise cannot_write(self._path, error) from error
@@ -133,6 +182,28 @@ class Lines(Output):
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+
+    def _refuse_other_answers(self, source: dict[str, str]) -> None:
+        """Raise ParameterError where the file's lines are of another model, other weights, or in another format."""
+        if others := self._models - {source["model"]}:
+            raise ParameterError(f"{self._path} has answers of {', '.join(sorted(others))}: name another --output.")
+        if self._shared_keys is None:
+            return
+        if not self._shared_keys >= self._writer.keys(self.card):
+            raise ParameterError(f"{self._path} has answers in another format: name another --output.")
+        if not self._source_path.exists():
+            return
+        try:
+            before = json.loads(self._source_path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise ParameterError(
+                f"{self._source_path}, which says what the answers are of, can't be read: name another --output."
+            ) from error
+        if before != source:
+            raise ParameterError(
+                f"{self._path} has answers of another checkpoint, precision or format of {source['model']}: "
+                "name another --output."
+            )
 
     def _read(self) -> None:
         try:
@@ -144,16 +215,18 @@ class Lines(Output):
                         answer = json.loads(line)
                         self._done.add(answer["file"])
                         self._models.add(answer["model"])
+                        keys = set(answer)
                     except (ValueError, KeyError, TypeError) as error:
                         raise ParameterError(
                             f"Line {number} of {self._path} is no answer of this command: name another --output."
                         ) from error
+                    self._shared_keys = keys if self._shared_keys is None else self._shared_keys & keys
                     self._end += len(line)
         except OSError as error:
             raise cannot_write(self._path, error) from error
 
 
-class Drawings(Output):
+class DrawingFolder(Output):
     """A drawing of each file in a folder: of the same name, as PNG where it was one, else as JPEG.
 
     Raises:
@@ -175,25 +248,30 @@ class Drawings(Output):
             raise ParameterError(f"The folder {folder} holds the images themselves: name another --output.")
         make_folder(folder)
 
-    def add(self, result: Result) -> None:
+    def add(self, result: ImageResult) -> None:
         path = self._paths[result.file]
-        drawing = draw(load_image(result.file), result.found, self.card, score_threshold=0)
+        drawing = draw(load_image(result.file), result.detections, self.card, score_threshold=0)
         save(encode(drawing, "image/png" if path.suffix == ".png" else "image/jpeg"), path)
 
 
-def choose_output(path: Path | None, files: list[Path], masks: str, *, is_coco: bool) -> Output:
+def choose_output(path: Path | None, files: list[Path], answer_format: str, masks: str) -> Output:
     """Return the output that `--output` names by its suffix.
 
+    Args:
+        path: the value of `--output`; None: stdout.
+        files: the images.
+        answer_format: one of FORMATS.
+        masks: form of the masks.
+
     Raises:
-        ParameterError: it can't be one.
+        ParameterError: it can't be one, or there is no such format.
     """
+    writer = AnswerWriter.named(answer_format, masks)
     if path is None or path.suffix == ".json":
-        return List(path, masks, is_coco=is_coco)
-    if path.suffix != ".jsonl":
-        return Drawings(path, files)
-    if is_coco:
-        raise ParameterError("COCO's results are one list: name a FILE.json as --output, or leave out --format.")
-    return Lines(path, masks)
+        return JsonList(path, writer)
+    if path.suffix == ".jsonl":
+        return JsonLines(path, writer)
+    return DrawingFolder(path, files)
 
 
 def make_folder(folder: Path) -> None:

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 
 from resnest_core.drawing import draw, encode
 from resnest_core.errors import ImageError
-from resnest_core.formats import FORMATS, TIMED
+from resnest_core.formats import FORMATS
 from resnest_core.images import decode_image
 from resnest_server.engines import Engine, host_threads, tracer
 from resnest_server.metrics import Metrics
@@ -62,9 +62,10 @@ class Pipeline:
                 if options.is_drawing:
                     pixels = decode_image(data, max_pixels=self._settings.max_pixels)
                     return encode(draw(pixels, detections, engine.card, score_threshold=0), options.media_type)
-                answer = FORMATS[options.format](detections, engine.card, masks=options.masks, image_id=image_id)
-            if fill := TIMED.get(options.format):
-                fill(answer, timings.with_total())
+                answer_format = FORMATS[options.format]
+                answer = answer_format.make(detections, engine.card, masks=options.masks, image_id=image_id)
+            if answer_format.add_timings:
+                answer_format.add_timings(answer, timings.with_total())
             return to_json(answer)
 
         try:

@@ -116,7 +116,7 @@ def test_a_named_model_is_asked_for_by_its_name_only() -> None:
     assert [request.url.path for request in gateway.requests] == ["/v1/models/fake"]
 
 
-@pytest.mark.parametrize("name", ["absent", "", "a/b?c#d", "../models"])
+@pytest.mark.parametrize("name", ["absent", "a/b?c#d", "../models"])
 def test_no_such_model(name: str) -> None:
     gateway = Gateway()
     with pytest.raises(ModelNotFoundError, match=r"There is no such model\."):

@@ -73,7 +73,7 @@ def test_the_key_is_in_no_repr() -> None:
     parts += [awaiting, *vars(awaiting).values()]
     asyncio.run(awaiting.close())
     exchange = GatewayProtocol(URL, KEY)
-    parts += [exchange, exchange.card("fake"), exchange.detections(pixels(), waiting.card, None, True)]
+    parts += [exchange, exchange.served_model("fake"), exchange.detections(pixels(), waiting.card, None, True)]
     parts += [httpx.Client(**exchange.client_options(1, 1)).headers]
     for part in parts:
         assert KEY not in repr(part) and KEY not in str(part)

@@ -234,6 +234,31 @@ def test_answers_of_two_models_are_not_mixed(fake_triton: Triton, folder: Path, 
     assert output.read_bytes() == before
 
 
+@pytest.mark.parametrize("change", [{"checkpoint_sha256": "1" * 64}, {"precision": "int8"}])
+def test_answers_of_two_checkpoints_of_the_same_name_are_not_mixed(
+    fake_triton: Triton, folder: Path, output: Path, change: dict[str, str]
+) -> None:
+    detect(folder / "00.png", "--url", fake_triton().url, "--output", output)
+    before = output.read_bytes()
+    other = FakeTriton(FakeRuntime(FAKE_CARD.model_copy(update=change)))
+    result = detect(folder, "--url", other.url, "--output", output)
+    assert isinstance(result.exception, ParameterError)
+    assert "another checkpoint, precision or format of fake: name another --output." in str(result.exception)
+    assert output.read_bytes() == before
+    output.unlink()
+    assert detect(folder, "--url", other.url, "--output", output).exit_code == 0, "a new file is of the new weights"
+    other.stop()
+    assert len(rows(output)) == COUNT
+
+
+def test_lines_without_their_source_are_resumed(fake_triton: Triton, folder: Path, output: Path) -> None:
+    server = fake_triton()
+    detect(folder / "00.png", "--url", server.url, "--output", output)
+    output.with_name("answers.jsonl.source.json").unlink()
+    assert detect(folder, "--url", server.url, "--output", output).exit_code == 0
+    assert len(rows(output)) == COUNT
+
+
 @pytest.mark.parametrize(
     "content", [b"notes", b"notes\n", b'{"a": 1}\n', b"[1]\n", b'{"file": 1}\n', b'{"file": "a", "model": "b"}\n\nx\n']
 )
@@ -273,7 +298,7 @@ def test_a_full_disk(fake_triton: Triton, folder: Path, tmp_path: Path) -> None:
 def test_coco_is_no_lines(folder: Path, output: Path) -> None:
     result = detect(folder, "--format", "coco", "--output", output)
     assert isinstance(result.exception, ParameterError)
-    assert str(result.exception).startswith("COCO's results are one list: name a FILE.json")
+    assert str(result.exception).startswith("Answers in the format coco are one list, not lines: name a FILE.json")
 
 
 @pytest.mark.parametrize("concurrency", [None, 1, 3])

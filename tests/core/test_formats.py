@@ -9,7 +9,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from resnest_core.errors import ParameterError, RemoteError
-from resnest_core.formats import FORMATS, TIMED, coco, from_native, native
+from resnest_core.formats import FORMATS, coco, from_native, native
 from resnest_core.masks import MASK_FORMS, paste
 from tests.core.examples import CARD, MASK_SIZE, random_detections, seeds
 
@@ -133,7 +133,7 @@ def test_coco_image_id_is_0_unless_given() -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_detections_without_masks_have_none_in_any_form(name: str) -> None:
-    answer = json.dumps(FORMATS[name](random_detections(0, masks=False), CARD, masks="rle"))
+    answer = json.dumps(FORMATS[name].make(random_detections(0, masks=False), CARD, masks="rle"))
     assert CARD.classes[0] in answer or '"category_id"' in answer
     assert not any(f'"{key}"' in answer for key in ("mask", "segmentation", "points", "segments"))
 
@@ -143,16 +143,18 @@ def test_detections_without_masks_have_none_in_any_form(name: str) -> None:
 def test_an_answer_is_plain_json_and_changes_nothing(seed: int, name: str, masks: str) -> None:
     detections = random_detections(seed, count=3)
     before = [array.copy() for array in (detections.boxes_xyxy, detections.scores, detections.labels)]
-    json.dumps(FORMATS[name](detections, CARD, masks=masks), allow_nan=False)
+    json.dumps(FORMATS[name].make(detections, CARD, masks=masks), allow_nan=False)
     for array, old in zip((detections.boxes_xyxy, detections.scores, detections.labels), before, strict=True):
         np.testing.assert_array_equal(array, old)
 
 
 def test_where_answers_say_how_long_they_took() -> None:
     timings = {"decode": 2.0, "resize": 1.5, "queue": 3.0, "network": 90.25, "format": 0.75, "total": 98.5}
-    said = {name: FORMATS[name](random_detections(0), CARD) for name in TIMED}
-    for name, answer in said.items():
-        TIMED[name](answer, timings)
+    said = {}
+    for name, answer_format in FORMATS.items():
+        if answer_format.add_timings:
+            said[name] = answer_format.make(random_detections(0), CARD)
+            answer_format.add_timings(said[name], timings)
     assert said.keys() == FORMATS.keys() - {"coco"}, "COCO's results have no place for it"
     assert said["native"]["timings_ms"] == timings
     assert said["roboflow"]["time"] == 0.0985
@@ -164,4 +166,4 @@ def test_where_answers_say_how_long_they_took() -> None:
 @pytest.mark.parametrize("masks", [True, False])
 def test_unknown_form_is_refused_with_the_known_ones(name: str, masks: bool) -> None:
     with pytest.raises(ParameterError, match="rle, polygons, png, raw or none"):
-        FORMATS[name](random_detections(0, masks=masks), CARD, masks="outline")
+        FORMATS[name].make(random_detections(0, masks=masks), CARD, masks="outline")

@@ -31,14 +31,14 @@ def answer(detections: Detections, masks: str = "rle") -> dict[str, Any]:
 
 
 def largest_part(mask: Mask, box: Box, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return the mask's part of most pixels, its holes filled, on a canvas of the whole image."""
+    """Return the mask's largest part, its holes filled, on a canvas of the whole image."""
     crop, (left, top) = paste(mask, box, size_hw)
-    canvas = np.zeros(size_hw, bool)
-    canvas[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
-    _, parts, stats, _ = cv2.connectedComponentsWithStats(canvas.astype(np.uint8), connectivity=8)
-    if len(stats) == 1:
-        return np.zeros(size_hw, bool)
-    part = parts == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
+    part = np.zeros(size_hw, bool)
+    # In the mask's own frame, as `outline` does: of parts of equal size OpenCV numbers another one first in a larger frame.
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(crop.astype(np.uint8), connectivity=8)
+    if len(stats) > 1:
+        largest = 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
+        part[top : top + crop.shape[0], left : left + crop.shape[1]] = parts == largest
     # What can be reached from outside, in steps along the rows and columns, is no hole.
     _, around = cv2.connectedComponents(np.pad(~part, 1, constant_values=True).astype(np.uint8), connectivity=4)
     filled: NDArray[np.bool_] = (around != around[0, 0])[1:-1, 1:-1]

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from resnest_core import __version__
 from resnest_core.detections import Detections
-from resnest_core.formats import TIMED, ultralytics
+from resnest_core.formats import ultralytics
 from resnest_core.formats.outline import outline
+from resnest_core.formats.ultralytics import add_speed
 from resnest_core.masks import MASK_FORMS
 from tests.core.examples import CARD, random_detections, seeds
 
@@ -71,5 +72,12 @@ def test_the_segments_of_an_empty_mask_are_empty() -> None:
 
 def test_times_of_stages_that_were_not_taken_are_0() -> None:
     found = answer(random_detections(0))
-    TIMED["ultralytics"](found, {"total": 5.0})
-    assert found["images"][0]["speed"] == {"preprocess": 0, "inference": 0, "postprocess": 0}
+    add_speed(found, {"network": 4.0, "total": 5.0})
+    assert found["images"][0]["speed"] == {"preprocess": 0, "inference": 4.0, "postprocess": 0}
+
+
+def test_no_stage_is_said_to_take_0_ms_where_only_the_total_is_known() -> None:
+    found = answer(random_detections(0))
+    add_speed(found, {"total": 5.0})
+    assert found["images"][0]["speed"] == {}
+    assert found["metadata"]["functionTimeCall"] == 0.005

@@ -22,8 +22,10 @@ from resnest_client.bench.profiling import command as profiling
 from resnest_client.bench.profiling.request import ProfileRequest
 from resnest_client.bench.results import Run, read_runs, write_runs
 from resnest_client.bench.runs import Bench, Load, Measured, Plan
+from resnest_client.bench.server_metrics import require_prometheus_parser
 from resnest_client.detector_options import (
     DEVICE,
+    GRPC,
     ApiKeyOption,
     DetectorOptions,
     DeviceOption,
@@ -142,6 +144,8 @@ def bench(
     if plots:
         require_matplotlib()
     options.require_psutil()
+    if url is not None and not url.startswith(GRPC):
+        require_prometheus_parser()
     files = Files(output, markdown, read_runs(output) if append and output and output.exists() else [])
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     in_flight = max(options.concurrencies_of(concurrency), default=1)
@@ -226,7 +230,9 @@ def _bench_all(jobs: list[all_models.Job], plan: Plan, rounds: int, files: Files
                 continue
             files.add(result)
             run = result.run
-            console.print(f"{run.subject.model} in {run.subject.where}, round {run.round}: {run.images} images.")
+            console.print(
+                f"{run.subject.model} in {run.subject.where}, round {run.round}: {run.images} images.", markup=False
+            )
     except KeyboardInterrupt:
         interrupted = True
         console.print("Interrupted: the table holds what was measured until now.")

@@ -2,8 +2,8 @@
 
 In a closed loop, `concurrency` threads ask one image after the other. A server that stalls isn't asked meanwhile, so
 that its stall is counted once for each of them ("coordinated omission"). In an open loop images come at random times
-(Poisson arrivals) whatever the server does, and each one's latency counts from when it should have been sent: whoever
-had to wait behind a stall is counted with that wait.
+(Poisson arrivals) whatever the server does, and each one's latency counts from when it should have been sent: time
+spent waiting behind a stall counts.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Bounds:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a request. Times are seconds since the run began; an error is its kind and its sentence."""
+class RequestOutcome:
+    """Result of one request. Times are seconds since the run began; an error is its kind and its sentence."""
 
     photograph: int
     start: float
@@ -54,7 +54,7 @@ class Outcome:
 class LoadResult:
     """All that was asked for in `seconds`; `stopped` says why it ended early, None: it didn't."""
 
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[RequestOutcome] = field(default_factory=list)
     seconds: float = 0.0
     stopped: str | None = None
 
@@ -66,7 +66,7 @@ class _Record:
         self._ask = ask
         self._lock = threading.Lock()
         self._in_a_row = dict.fromkeys(PATIENCE, 0)
-        self._outcomes: list[Outcome] = []
+        self._outcomes: list[RequestOutcome] = []
         self.stop = threading.Event()
         self.stopped: str | None = None
         self._begin = time.perf_counter()
@@ -80,10 +80,10 @@ class _Record:
             detections, error = self._ask(photograph), None
         except Exception as problem:  # whatever a detector raises is a result here
             detections, error = 0, (category_of(problem), str(problem) or type(problem).__name__)
-        self.add(Outcome(photograph, start, self.now(), detections, error))
+        self.add(RequestOutcome(photograph, start, self.now(), detections, error))
         return error is None
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: RequestOutcome) -> None:
         with self._lock:
             self._outcomes.append(outcome)
             if outcome.error is None:
@@ -197,8 +197,10 @@ def _drain(pending: set[Future[bool]], record: _Record) -> None:
         pending -= wait(pending, timeout=0.05).done
 
 
-def _not_sent(photograph: int, start: float, now: float) -> Outcome:
-    return Outcome(photograph, start, now, error=(NOT_SENT, f"{MOST_IN_FLIGHT} images were sent or waiting already."))
+def _not_sent(photograph: int, start: float, now: float) -> RequestOutcome:
+    return RequestOutcome(
+        photograph, start, now, error=(NOT_SENT, f"{MOST_IN_FLIGHT} images were sent or waiting already.")
+    )
 
 
 def _interrupted(

@@ -58,7 +58,12 @@ def _latencies(measured: Sequence[Measured]) -> Figure:
         latencies = np.sort(np.concatenate([each.latencies_ms for each in measured if each.run in rounds]))
         shares = np.arange(len(latencies) + 1) / len(latencies) * 100
         axes.step(
-            [latencies[0], *latencies], shares, where="post", color=colour, linewidth=1.8, label=_name(rounds[0], runs)
+            [latencies[0], *latencies],
+            shares,
+            where="post",
+            color=colour,
+            linewidth=1.8,
+            label=_legend_text(_name(rounds[0], runs)),
         )
         for percent in MARKED:
             axes.plot(np.percentile(latencies, percent), percent, "o", color=colour, markersize=5)
@@ -80,7 +85,7 @@ def _throughput(runs: Sequence[Run]) -> Figure:
         rates = [rate for rate, _ in points]
         for percentile, line in (("p50", "-"), ("p99", "--")):
             values = [median(getattr(run.latency_ms, percentile) for run in rounds) for _, rounds in points]
-            label = f"{name}{percentile}"
+            label = _legend_text(f"{name}{percentile}")
             inside = colour if percentile == "p50" else "white"
             axes.plot(
                 rates,
@@ -155,6 +160,12 @@ def _curve(run: Run, runs: Sequence[Run]) -> str:
     if len({each.mode for each in runs}) > 1:
         parts.append(f"{run.mode} loop")
     return "".join(f"{part}, " for part in parts)
+
+
+def _legend_text(text: str) -> str:
+    """Return a text that matplotlib shows as it is: `$` would begin a formula, and a leading `_` hides the entry."""
+    text = text.replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def _varying(run: Run, runs: Sequence[Run]) -> list[str]:

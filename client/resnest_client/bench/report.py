@@ -8,6 +8,7 @@ from statistics import median
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from resnest_client.bench.percentiles import Interval
 from resnest_client.bench.results import Run, same_loads
@@ -39,7 +40,7 @@ def rows(runs: Iterable[Run]) -> list[tuple[Run, list[str]]]:
 def show(runs: Sequence[Run], console: Console) -> None:
     """Print a table for each subject."""
     for subject, about in _by_subject(runs):
-        table = Table(*HEADERS, title=_title(subject), title_justify="left", box=None, pad_edge=False)
+        table = Table(*HEADERS, title=Text(_title(subject)), title_justify="left", box=None, pad_edge=False)
         for cells in about:
             table.add_row(*cells)
         print_whole(table, console)
@@ -179,6 +180,7 @@ def _by_subject(runs: Iterable[Run]) -> list[tuple[Run, list[list[str]]]]:
 def _title(run: Run) -> str:
     subject = run.subject
     parts = [subject.model, subject.where, subject.precision]
+    parts += [subject.runtime] if subject.url and subject.runtime else []
     parts += [subject.device] if subject.device else []
     parts += [f"{subject.threads} threads"] if subject.threads else []
     return ", ".join([*parts, "with masks" if run.masks else "boxes only"])

@@ -59,7 +59,9 @@ class Subject(BaseModel):
     url: str | None = None
     """None: in this process."""
     runtime: str | None = None
+    """None: the server doesn't report it."""
     device: str | None = None
+    """As the runtime reports it, or the server; None: the server doesn't."""
     threads: int | None = None
     """Of the runtime; None: as many as it may use CPUs, or the server's own."""
 

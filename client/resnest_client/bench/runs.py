@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from resnest_client.bench.load import MOST_IN_FLIGHT, Bounds, LoadResult, Outcome, closed_loop, open_loop
+from resnest_client.bench.load import MOST_IN_FLIGHT, Bounds, LoadResult, RequestOutcome, closed_loop, open_loop
 from resnest_client.bench.machine import command_line, describe_machine, git_commit, package_versions
 from resnest_client.bench.meter import MIB, Meter
 from resnest_client.bench.percentiles import confidence_interval, percentile
@@ -114,10 +114,10 @@ class Bench:
     def _used(
         self, meter: Meter, before: ServerMetrics | None, after: ServerMetrics | None, images: int
     ) -> dict[str, Any]:
-        """Return CPU time and memory of who detects and of who asks."""
+        """Return CPU time and memory of the detecting processes and of the client."""
         server_cpu, memory, measured_by = meter.server_cpu, meter.server_memory, "process"
         if self._process is None:
-            server_cpu, memory = _told_use(before, after)
+            server_cpu, memory = _reported_use(before, after)
             measured_by = "metrics"
         cpu, client_cpu = (meter.client_cpu, None) if self._url is None else (server_cpu, meter.client_cpu)
         return {
@@ -132,7 +132,7 @@ class Bench:
             return load.concurrency or 1
         return self._plan.workers if self._url is None else None
 
-    def _shapes_of(self, answered: Sequence[Outcome]) -> dict[str, int]:
+    def _shapes_of(self, answered: Sequence[RequestOutcome]) -> dict[str, int]:
         counts = Counter(self._shapes[outcome.photograph] for outcome in answered)
         return {f"{height}×{width}": count for (height, width), count in counts.most_common()}
 
@@ -182,8 +182,8 @@ def _only_errors(warmed: LoadResult) -> LoadResult:
     return LoadResult(errors, warmed.seconds, warmed.stopped)
 
 
-def _told_use(before: ServerMetrics | None, after: ServerMetrics | None) -> tuple[float | None, float | None]:
-    """Return CPU seconds between two looks, and the greater memory of both in MiB, as the server tells them."""
+def _reported_use(before: ServerMetrics | None, after: ServerMetrics | None) -> tuple[float | None, float | None]:
+    """Return CPU seconds between two looks, and the greater memory of both in MiB, as the server reports them."""
     if before is None or after is None or before.cpu_seconds is None or after.cpu_seconds is None:
         return None, None
     memory = max(before.memory_bytes or 0.0, after.memory_bytes or 0.0) / MIB

@@ -1,31 +1,34 @@
-"""What can be known of a server from outside: its processes, where they run on this machine, and what it tells."""
+"""Measurements of a server from outside: its processes, if they run on this machine, and the metrics that it serves."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from resnest_client.detector_options import GRPC
+from resnest_core.errors import MissingExtraError
 from resnest_core.triton_ensemble import CHANNEL_OPTIONS
 
 if TYPE_CHECKING:
     import psutil
+    from prometheus_client import Metric
 
 PORTS = {"http": 80, "https": 443, "grpc": 8001}
 PROXIES = {"docker-proxy", "rootlessport"}  # listen for a container: the work isn't theirs
 METRICS_SECONDS = 5.0
-SAMPLE = re.compile(r'^resnest_stage_seconds_(sum|count)\{model="(.*)",stage="(.*)"\} (\S+)$', re.MULTILINE)
+STAGE_SECONDS = "resnest_stage_seconds"
+CPU_SECONDS = "process_cpu_seconds_total"
+MEMORY_BYTES = "process_resident_memory_bytes"
 
 Stages = Mapping[str, tuple[float, float]]
 """By stage: seconds, and images, since the server started."""
 
 
 class ServerMetrics(NamedTuple):
-    """What a server tells of itself; None where it doesn't."""
+    """What a server reports of itself; None where it doesn't."""
 
     stages: Stages
     cpu_seconds: float | None = None
@@ -76,15 +79,50 @@ def read_gateway_metrics(url: str, model: str) -> ServerMetrics | None:
         text = httpx.get(f"{url.rstrip('/')}/metrics", timeout=METRICS_SECONDS).raise_for_status().text
     except (httpx.HTTPError, httpx.InvalidURL):
         return None
-    found: dict[str, dict[str, float]] = {}
-    for what, its_model, stage, value in SAMPLE.findall(text):
-        if its_model == model:
-            found.setdefault(stage, {})[what] = float(value)
-    return ServerMetrics(
-        {stage: (both.get("sum", 0.0), both.get("count", 0.0)) for stage, both in found.items()},
-        _value(text, "process_cpu_seconds_total"),
-        _value(text, "process_resident_memory_bytes"),
-    )
+    return parse_gateway_metrics(text, model)
+
+
+def parse_gateway_metrics(text: str, model: str) -> ServerMetrics | None:
+    """Read a model's stages, and the process' CPU time and memory, from Prometheus' text format.
+
+    None where the text isn't in that format.
+
+    Raises:
+        MissingExtraError: prometheus-client isn't installed.
+    """
+    parse = _prometheus_parser()
+    seconds: dict[str, float] = {}
+    counts: dict[str, float] = {}
+    process: dict[str, float] = {}
+    try:
+        for sample in (sample for family in parse(text) for sample in family.samples):
+            if sample.labels.get("model") == model and sample.name == f"{STAGE_SECONDS}_sum":
+                seconds[sample.labels["stage"]] = sample.value
+            elif sample.labels.get("model") == model and sample.name == f"{STAGE_SECONDS}_count":
+                counts[sample.labels["stage"]] = sample.value
+            elif sample.name in (CPU_SECONDS, MEMORY_BYTES):
+                process[sample.name] = sample.value
+    except (ValueError, KeyError, IndexError):  # the parser's own, of a text of something else
+        return None
+    stages = {stage: (seconds.get(stage, 0.0), count) for stage, count in counts.items()}
+    return ServerMetrics(stages, process.get(CPU_SECONDS), process.get(MEMORY_BYTES))
+
+
+def require_prometheus_parser() -> None:
+    """Check before anything is measured that a gateway's metrics can be read.
+
+    Raises:
+        MissingExtraError: prometheus-client isn't installed.
+    """
+    _prometheus_parser()
+
+
+def _prometheus_parser() -> Callable[[str], Iterable[Metric]]:
+    try:
+        from prometheus_client.parser import text_string_to_metric_families
+    except ImportError as error:
+        raise MissingExtraError("prometheus-client", "bench") from error
+    return text_string_to_metric_families
 
 
 def read_triton_metrics(url: str, model: str) -> ServerMetrics | None:
@@ -109,7 +147,7 @@ def read_triton_metrics(url: str, model: str) -> ServerMetrics | None:
 
 
 def read_server_metrics(url: str, model: str) -> ServerMetrics | None:
-    """Return what the server at an address tells; None where it tells nothing."""
+    """Return what the server at an address reports; None where it reports nothing."""
     return read_triton_metrics(url, model) if url.startswith(GRPC) else read_gateway_metrics(url, model)
 
 
@@ -121,11 +159,6 @@ def mean_milliseconds(before: Stages, after: Stages) -> dict[str, float]:
         if count > past_count:
             means[stage] = (seconds - past_seconds) / (count - past_count) * 1000
     return means
-
-
-def _value(text: str, name: str) -> float | None:
-    match = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
-    return float(match[1]) if match else None
 
 
 def _is_loopback(host: str) -> bool:

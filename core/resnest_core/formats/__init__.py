@@ -1,25 +1,16 @@
-"""Answers by name of their format: `(detections, card, masks=…, image_id=…) -> what JSON can hold`."""
+"""The formats of answers, by name."""
 
-from collections.abc import Callable
-from typing import Any
-
+from resnest_core.formats.answer_format import AnswerFormat
 from resnest_core.formats.coco import coco
 from resnest_core.formats.native import add_timings, from_native, native
 from resnest_core.formats.roboflow import add_time, roboflow
 from resnest_core.formats.ultralytics import add_speed, ultralytics
 
-FORMATS: dict[str, Callable[..., Any]] = {
-    "native": native,
-    "coco": coco,
-    "roboflow": roboflow,
-    "ultralytics": ultralytics,
+FORMATS: dict[str, AnswerFormat] = {
+    "native": AnswerFormat(native, add_timings),
+    "coco": AnswerFormat(coco, is_list=True),
+    "roboflow": AnswerFormat(roboflow, add_time),
+    "ultralytics": AnswerFormat(ultralytics, add_speed),
 }
 
-# How a format says, in an answer that is made, how long it took: by stage and in `total`, in milliseconds.
-TIMED: dict[str, Callable[[Any, dict[str, float]], None]] = {
-    "native": add_timings,
-    "roboflow": add_time,
-    "ultralytics": add_speed,
-}
-
-__all__ = ["FORMATS", "TIMED", "coco", "from_native", "native", "roboflow", "ultralytics"]
+__all__ = ["FORMATS", "AnswerFormat", "coco", "from_native", "native", "roboflow", "ultralytics"]

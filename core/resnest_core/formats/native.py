@@ -48,7 +48,7 @@ def native(
 
 
 def add_timings(answer: dict[str, Any], timings_ms: dict[str, float]) -> None:
-    """Say in the answer how many milliseconds its stages took."""
+    """Write the milliseconds of each stage, and `total`, into the answer."""
     answer["timings_ms"] = timings_ms
 
 

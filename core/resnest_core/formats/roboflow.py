@@ -72,5 +72,5 @@ def _points(mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int]) -> list[d
 
 
 def add_time(answer: dict[str, Any], timings_ms: dict[str, float]) -> None:
-    """Say in the answer how many seconds it took."""
+    """Write the seconds that the answer took into it."""
     answer["time"] = round(timings_ms["total"] / 1000, 6)

@@ -63,10 +63,11 @@ def ultralytics(
 
 
 def add_speed(answer: dict[str, Any], timings_ms: dict[str, float]) -> None:
-    """Say in the answer how many milliseconds its stages took, and how many seconds the whole."""
-    answer["images"][0]["speed"] = {
-        "preprocess": round(timings_ms.get("decode", 0) + timings_ms.get("resize", 0), 3),
-        "inference": timings_ms.get("network", 0),
-        "postprocess": timings_ms.get("format", 0),
-    }
+    """Write the milliseconds of the stages into the answer, where they were measured, and the seconds of all of it."""
+    if timings_ms.keys() - {"total"}:
+        answer["images"][0]["speed"] = {
+            "preprocess": round(timings_ms.get("decode", 0) + timings_ms.get("resize", 0), 3),
+            "inference": timings_ms.get("network", 0),
+            "postprocess": timings_ms.get("format", 0),
+        }
     answer["metadata"]["functionTimeCall"] = round(timings_ms["total"] / 1000, 6)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from resnest_client.bench import load
-from resnest_client.bench.load import Bounds, LoadResult, Outcome, closed_loop, open_loop
+from resnest_client.bench.load import Bounds, LoadResult, RequestOutcome, closed_loop, open_loop
 from resnest_core.errors import NotAnImageError, RuntimeUnavailableError
 
 
@@ -200,4 +200,4 @@ def test_interrupted_it_keeps_what_there_is(rate: float | None) -> None:
 def test_outcomes_tell_which_photograph_it_was() -> None:
     asked = closed_loop(lambda photograph: photograph, iter([3, 1, 2]), 1, Bounds(count=10))
     assert [(outcome.photograph, outcome.detections) for outcome in asked.outcomes] == [(3, 3), (1, 1), (2, 2)]
-    assert isinstance(asked.outcomes[0], Outcome)
+    assert isinstance(asked.outcomes[0], RequestOutcome)

@@ -1,0 +1,40 @@
+"""What the gateway and the command line need to know of an answer format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from resnest_core.card import ModelCard
+from resnest_core.detections import Detections
+
+
+class MakeAnswer(Protocol):
+    """Makes the answer for one image: something that JSON can hold."""
+
+    def __call__(self, detections: Detections, card: ModelCard, *, masks: str = "rle", image_id: int = 0) -> Any:
+        """Return the answer.
+
+        Args:
+            detections: of one image.
+            card: of the model that made them.
+            masks: one of MASK_FORMS, or `none`; a format with a form of its own uses that for any but `none`.
+            image_id: number of the image, for formats that have one.
+
+        Raises:
+            ParameterError: `masks` names no form.
+        """
+
+
+@dataclass(frozen=True)
+class AnswerFormat:
+    """A format of answers: a row of `FORMATS`."""
+
+    make: MakeAnswer
+    add_timings: Callable[[Any, dict[str, float]], None] | None = None
+    """Writes how long an answer took into it: milliseconds by stage, and `total`; stages may be missing. None: the
+    format has no place for it."""
+    is_list: bool = False
+    """Whether an answer is a list, and that of several images one list of all their entries, as COCO's results are.
+    Otherwise an answer is an object, and several are a list of objects; only these can be JSON Lines."""
