@@ -34,7 +34,7 @@ def largest_part(mask: Mask, box: Box, size_hw: tuple[int, int]) -> NDArray[np.b
     """Return the mask's largest part, its holes filled, on a canvas of the whole image."""
     crop, (left, top) = paste(mask, box, size_hw)
     part = np.zeros(size_hw, bool)
-    # In the mask's own frame, as `outline` does: of parts of equal size OpenCV numbers another one first in a larger frame.
+    # In the frame of `paste`, as `outline` does it: in a larger one OpenCV may number parts of equal size otherwise.
     _, parts, stats, _ = cv2.connectedComponentsWithStats(crop.astype(np.uint8), connectivity=8)
     if len(stats) > 1:
         largest = 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
