@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from resnest_core.errors import InvalidModelError
+from resnest_core.errors import InvalidModelError, ParameterError
 
 METADATA_KEY = "resnest_card"  # of the ONNX file's metadata
+NETWORK_SUFFIX = "_network"  # of the folder that holds a model's network in a repository
+PREPROCESS_SUFFIX = "_preprocess"  # of the folder that holds Triton's preprocessing of a model
+MODEL_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 class ModelCard(BaseModel):
@@ -64,3 +69,22 @@ class ModelCard(BaseModel):
             return cls.model_validate_json(metadata[METADATA_KEY])
         except ValidationError as error:
             raise InvalidModelError(f"{path} has a damaged model card: export the model again.") from error
+
+
+def check_model_name(name: str) -> None:
+    """Refuse a name that can't be a model's: it is part of folders' names, addresses and metrics.
+
+    Raises:
+        ParameterError: it isn't made of letters, digits, `_`, `.` and `-`, or begins with a dot; or its folder would be
+            one of another model's, since a model `x` has the folders `x`, `x_network` and `x_preprocess`.
+    """
+    if not MODEL_NAME.fullmatch(name) or name.startswith("."):
+        raise ParameterError(
+            f"A model can't be called {name!r}: use letters of ASCII, digits, `_`, `.` and `-`, and no dot in front."
+        )
+    for suffix in (NETWORK_SUFFIX, PREPROCESS_SUFFIX):
+        if name.endswith(suffix):
+            raise ParameterError(
+                f"A model can't be called {name!r}: that is a folder of a model {name.removesuffix(suffix)!r}, "
+                f"so use a name that doesn't end in {suffix}."
+            )

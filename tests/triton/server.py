@@ -25,7 +25,7 @@ from deploy.triton.serve import command
 from resnest_core.buckets import Buckets
 from resnest_core.closeable import Closeable
 from resnest_core.repository import network_path, read_card
-from resnest_export.triton_repository.model_configs import NetworkRuntime, Serving
+from resnest_export.triton_repository.options import NetworkRuntime, Serving
 from resnest_export.triton_repository.writer import write_model
 
 ROOT = Path(__file__).parents[2]

@@ -19,7 +19,7 @@ from resnest_core.runtimes.tensorrt.manifest import EngineProfile
 from resnest_export.tensorrt import engine_export
 from resnest_export.tensorrt.engine_export import EngineTarget
 from resnest_export.tensorrt.profiles import profiles
-from resnest_export.triton_repository.model_configs import Platform, Serving
+from resnest_export.triton_repository.options import Platform, Serving
 from resnest_export.triton_repository.writer import write_model
 from tests.core.networks import write_network
 from tests.core.tensorrt.manifests import write_engine

@@ -10,8 +10,7 @@ import typer
 from resnest_core.buckets import Buckets
 from resnest_core.errors import ModelNotFoundError
 from resnest_core.repository import find_repository
-from resnest_export.triton_repository.model_configs import NetworkRuntime, Platform, Serving
-from resnest_export.triton_repository.writer import write_repository
+from resnest_export.triton_repository.options import NetworkRuntime, Platform, Serving
 
 DEFAULT = Serving()
 
@@ -39,6 +38,8 @@ def repository(
     network_instances: Annotated[int, typer.Option(min=1, help="Networks side by side.")] = DEFAULT.network_instances,
 ) -> None:
     """Write what Triton needs to serve the models of a repository."""
+    from resnest_export.triton_repository.writer import write_repository
+
     serving = Serving(
         platform=platform,
         runtime=runtime,
