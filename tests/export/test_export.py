@@ -26,6 +26,7 @@ from resnest_export.check import check
 from resnest_export.deployed_detector import DeployedDetector
 from resnest_export.models import ZOO, build
 from resnest_export.models.detector import TwoStageDetector
+from resnest_export.request import ExportRequest
 from resnest_export.to_onnx import export_onnx
 from tests.weights import DEMO, REPOSITORY, demo_state_dict
 
@@ -256,5 +257,5 @@ def test_a_file_that_fails_its_check_replaces_nothing(
         if before is not None:
             path.write_bytes(before)
         with pytest.raises(type(failure)):
-            pipeline.export_detector("demo", checkpoint, tmp_path, report=lambda _: None)
+            pipeline.export_detector(ExportRequest("demo", checkpoint, tmp_path), lambda _: None)
         assert [(file, file.read_bytes()) for file in path.parent.iterdir()] == ([(path, before)] if before else [])
