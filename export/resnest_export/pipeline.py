@@ -54,6 +54,7 @@ class ExportSource:
         checkpoint: the weights.
         config: the detector with the checkpoint's classes, and as many proposals as are asked for.
         whole: the same with all proposals.
+        detector: with the weights; nothing is folded in it, and nothing may change it.
         classes: the classes' names.
         photographs: to calibrate on; empty where there is nothing to calibrate.
     """
@@ -62,6 +63,7 @@ class ExportSource:
     checkpoint: Checkpoint
     config: DetectorConfig
     whole: DetectorConfig
+    detector: TwoStageDetector
     classes: tuple[str, ...]
     photographs: tuple[Path, ...]
 
@@ -71,23 +73,16 @@ class ExportSource:
 
         Raises:
             ModelNotFoundError: there is no such detector.
-            CheckpointError: the checkpoint is damaged or isn't one, or its classes have other than one name each.
+            CheckpointError: the checkpoint is damaged, or doesn't fit; or its classes have other than one name each.
             ParameterError: the photographs can't be used.
         """
         config = find_config(request.detector)
         photographs = () if request.calibration is None else tuple(calibration_images(request.calibration))
         checkpoint = load_checkpoint(request.checkpoint)
         whole, config = fitted(config, checkpoint, request.max_proposals)
+        detector = build_with_weights(config, checkpoint)
         names = class_names(config.num_classes, request.classes_file, checkpoint)
-        return cls(request, checkpoint, config, whole, names, photographs)
-
-    def build(self, config: DetectorConfig | None = None) -> TwoStageDetector:
-        """Build the detector, or one of another configuration; its weights are the checkpoint's tensors themselves.
-
-        Raises:
-            CheckpointError: they don't fit.
-        """
-        return build_with_weights(config or self.config, self.checkpoint)
+        return cls(request, checkpoint, config, whole, detector, names, photographs)
 
     def card(self, precision: Precision, config: DetectorConfig | None = None) -> ModelCard:
         """Return the card of the model in a precision, or that of another configuration."""
@@ -129,8 +124,8 @@ def export_network(source: ExportSource, gate: Gate | None, report: Callable[[st
     with written_aside(path) as part, TemporaryDirectory() as folder:
         is_fp32 = precision is Precision.FP32
         exact = part if is_fp32 else Path(folder) / "exact.onnx"
-        export_onnx(source.build(), exact_card, exact, winograd=winograd)
-        network = DeployedDetector(source.build())
+        export_onnx(source.detector, exact_card, exact, winograd=winograd)
+        network = DeployedDetector(source.detector)
         for line in check(exact, network, exact_card):
             report(line if is_fp32 else f"The network in fp32: {line}")
         fastest = RUNTIMES[fastest_runtime("cpu").name]
@@ -152,7 +147,8 @@ def export_network(source: ExportSource, gate: Gate | None, report: Callable[[st
 
 def export_whole(source: ExportSource, path: Path, *, winograd: bool = True) -> None:
     """Write the detector in fp32 with all its proposals to `path`: what a gate compares with."""
-    export_onnx(source.build(source.whole), source.card(Precision.FP32, source.whole), path, winograd=winograd)
+    detector = build_with_weights(source.whole, source.checkpoint)
+    export_onnx(detector, source.card(Precision.FP32, source.whole), path, winograd=winograd)
 
 
 def fitted(
@@ -164,7 +160,7 @@ def fitted(
 
 
 def build_with_weights(config: DetectorConfig, checkpoint: Checkpoint) -> TwoStageDetector:
-    """Build a detector with the weights of a checkpoint.
+    """Build a detector whose weights are the checkpoint's tensors themselves.
 
     Raises:
         CheckpointError: they don't fit.

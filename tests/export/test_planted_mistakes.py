@@ -212,6 +212,6 @@ def test_exporting_changes_no_detector(tmp_path: Path, monkeypatch: pytest.Monke
 def test_detectors_of_one_checkpoint_share_its_memory(demo: Path, tmp_path: Path) -> None:
     source = pipeline.ExportSource.read(ExportRequest("demo", demo, tmp_path))
     stored = {key: value.data_ptr() for key, value in source.checkpoint.state_dict.items()}
-    for _ in range(2):
-        weights = source.build().state_dict()
+    for detector in (source.detector, pipeline.build_with_weights(source.whole, source.checkpoint)):
+        weights = detector.state_dict()
         assert {key: weights[key].data_ptr() for key in stored} == stored

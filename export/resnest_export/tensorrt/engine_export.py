@@ -87,12 +87,13 @@ def _checked_graph(
     precision = source.request.precision
     card, exact_card = source.card(precision), source.card(Precision.FP32)
     exact, path = folder / "float32.onnx", folder / "fixed_size.onnx"
-    graph = engine_graph(source.build(), exact_card, Precision.FP32, exact)
-    detector = source.build()
-    for line in check(exact, DeployedDetector(detector), exact_card):
+    graph = engine_graph(source.detector, exact_card, Precision.FP32, exact)
+    network = DeployedDetector(source.detector)
+    for line in check(exact, network, exact_card):
         report(f"The engine's network in fp32: {line}")
+    count = candidates(source.detector, card)
     report(
-        f"The most classes of proposals that the photograph had above the threshold: {candidates(detector, card)}; "
+        f"The most classes of proposals that the photograph had above the threshold: {count}; "
         f"an engine looks at the best {MAX_CANDIDATES}."
     )
     if precision is Precision.FP32:
@@ -101,12 +102,12 @@ def _checked_graph(
         quantize_graph(exact, path, card, precision, source.photographs)
         graph = without_bodies(onnx.load(path))
     else:
-        graph = engine_graph(source.build(), card, precision, path)
+        graph = engine_graph(source.detector, card, precision, path)
     if precision not in MEASURABLE:
         report(f"In {precision.value} it isn't compared with PyTorch: nothing on a CPU runs that in ONNX.")
         return graph
     runtime = UnoptimizedOnnxRuntime if precision is Precision.FP8 else OnnxRuntime
-    for line in check(path, DeployedDetector(detector), card, runtime):
+    for line in check(path, network, card, runtime):
         report(f"The engine's network in {precision.value}: {line}")
     if source.request.gate:
         _hold_against_gate(source, source.request.gate, onnx_path, runtime.load(path), folder, report)
