@@ -114,7 +114,7 @@ def export_network(source: ExportSource, gate: Gate | None, report: Callable[[st
     """Write a model's ONNX file as `export_detector` does, and return its path.
 
     In every precision the network is first written in fp32 and held against a detector in which nothing is folded or
-    transformed; of a precision below fp32 only the figures are told after that.
+    transformed; of a precision below fp32 only figures are reported after that.
     """
     precision = source.request.precision
     card, exact_card = source.card(precision), source.card(Precision.FP32)

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import fuse_conv_bn_eval
 
 from resnest_core.buckets import Buckets
 from resnest_core.errors import InvalidModelError
+from resnest_core.hashing import sha256
 from resnest_core.repository import network_path
 from resnest_core.runtimes.tensorrt.manifest import Flavour
 from resnest_export import batch_norm_folding, checkpoint, pipeline, to_onnx, winograd
@@ -78,8 +80,7 @@ def wrong_folding(monkeypatch: pytest.MonkeyPatch) -> None:
             conv.weight *= 1.05
         return conv
 
-    fuse = batch_norm_folding.fuse_conv_bn_eval
-    monkeypatch.setattr(batch_norm_folding, "fuse_conv_bn_eval", scaled(fuse, change))
+    monkeypatch.setattr(batch_norm_folding, "fuse_conv_bn_eval", scaled(fuse_conv_bn_eval, change))
 
 
 def narrow_winograd(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +140,7 @@ def plant_in_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def plant_in_fixed_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let regions be a pixel and a half off."""
+    """Let regions be a few pixels off."""
 
     def change(rois: torch.Tensor) -> torch.Tensor:
         return rois + torch.tensor([0, 6.0, 0, 6.0, 0])
@@ -181,7 +182,7 @@ def test_the_checkpoint_is_read_and_hashed_once(
 
         return call
 
-    monkeypatch.setattr(checkpoint, "sha256", counted("sha256", checkpoint.sha256))
+    monkeypatch.setattr(checkpoint, "sha256", counted("sha256", sha256))
     monkeypatch.setattr(torch, "load", counted("load", torch.load))
     for module in (pipeline, engine_export):
         monkeypatch.setattr(module, "check", lambda *_: iter(()))
