@@ -82,7 +82,7 @@ def _checked_graph(
     """Return the engine's fixed-size graph, compared with PyTorch and held against the gate.
 
     The graph in fp32 has to answer what the detector answers in which nothing is folded or of a fixed size; of the
-    precision only the figures are told.
+    precision only figures are reported.
     """
     precision = source.request.precision
     card, exact_card = source.card(precision), source.card(Precision.FP32)
