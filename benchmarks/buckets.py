@@ -28,7 +28,7 @@ from resnest_core.buckets import Buckets, bucket_size_hw
 from resnest_core.card import ModelCard
 from resnest_core.images import load_image
 from resnest_core.preprocess import prepare, resized_size_hw
-from resnest_export.triton_repository.model_configs import Serving
+from resnest_export.triton_repository.options import Serving
 from tests.core.examples import DATA
 from tests.triton.ensemble_requests import asking
 from tests.triton.server import REPOSITORY, TritonServer, add_model

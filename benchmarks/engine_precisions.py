@@ -9,7 +9,6 @@ which it doesn't know, is PyTorch's; OpenVINO runs int8 too. Average precision i
 from __future__ import annotations
 
 import argparse
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -113,7 +112,7 @@ def networks(
     """Return each precision with a runtime's name and what loads its network there; float32 is the first."""
     paths = {precision: folder / f"{precision.value}.onnx" for precision in Precision}
     for precision in (Precision.FP32, Precision.FP16):
-        engine_graph(copy.deepcopy(detector), card, precision, (), paths[precision])
+        engine_graph(detector, card, precision, paths[precision])
     for precision in (Precision.INT8, Precision.FP8):
         quantize_graph(paths[Precision.FP32], paths[precision], card, precision, images)
     fold_batch_norm(detector)

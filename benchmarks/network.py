@@ -47,9 +47,11 @@ def main() -> None:
         report(arguments, network_path(arguments.repository, arguments.name))
     else:
         from resnest_export.pipeline import export_detector
+        from resnest_export.request import ExportRequest
 
         with tempfile.TemporaryDirectory() as folder:
-            report(arguments, export_detector(arguments.name, arguments.checkpoint, Path(folder)))
+            request = ExportRequest(arguments.name, arguments.checkpoint, Path(folder))
+            report(arguments, export_detector(request))
 
 
 def report(arguments: argparse.Namespace, path: Path) -> None:

@@ -32,7 +32,8 @@ from resnest_core.tensors import Tensors
 from resnest_export.check import agreement
 from resnest_export.checkpoint import import_weights, load_checkpoint
 from resnest_export.pipeline import export_detector, find_config
-from resnest_export.precision import Precision
+from resnest_export.precision import Precision, model_name
+from resnest_export.request import ExportRequest
 from resnest_export.to_onnx import export_onnx
 
 SIDE = 2048  # of the matrices
@@ -87,11 +88,10 @@ def export_all(name: str, checkpoint: Path, calibration: Path, repository: Path)
     """Return the detector's file in each precision, exported unless it is there."""
     files = {}
     for precision in (Precision.FP32, Precision.BF16, Precision.INT8):
-        model = name if precision is Precision.FP32 else f"{name}_{precision.value}"
-        path = network_path(repository, model)
+        path = network_path(repository, model_name(name, precision))
         if not path.is_file():
             photographs = calibration if precision is Precision.INT8 else None
-            export_detector(name, checkpoint, repository, precision=precision, calibration=photographs)
+            export_detector(ExportRequest(name, checkpoint, repository, precision=precision, calibration=photographs))
         files[precision] = path
     return files
 

@@ -14,20 +14,22 @@ from resnest_client.client_limits import GRPC_MAX_CONCURRENCY, MAX_CONCURRENCY, 
 from resnest_core.detector import InProcessDetector
 from resnest_core.errors import ModelNotFoundError, ParameterError
 from resnest_core.repository import default_model, find_repository, installed_models, load_detector
+from resnest_core.runtimes import RUNTIMES, devices
 
 if TYPE_CHECKING:
     from resnest_client import GrpcDetector, HttpDetector
 
 GRPC = "grpc://"
-DEVICE = "cpu"  # where none is named
 HIDDEN = "…"
 
 ModelOption = Annotated[str | None, typer.Option("--model", help="Name of the model; the default one if not given.")]
 RuntimeOption = Annotated[
     str | None,
-    typer.Option("--runtime", help="onnxruntime, openvino or tensorrt; else the faster of the first two."),
+    typer.Option("--runtime", help=f"{', '.join(RUNTIMES)}; else the first of those installed."),
 ]
-DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, if not given, or cuda.")]
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", help=f"{' or '.join(devices())}; the runtime's own if not given.")
+]
 RepositoryOption = Annotated[Path | None, typer.Option("--repository", help="The model repository.")]
 UrlOption = Annotated[
     str | None,
@@ -128,7 +130,7 @@ def _local(
         model = default_model(names)
         if len(names) > 1:
             console.print(f"Using {model}, the first of {', '.join(names)}; --model names another.", markup=False)
-    return load_detector(model, runtime=runtime, device=device or DEVICE, threads=threads, repository=repository)
+    return load_detector(model, runtime=runtime, device=device, threads=threads, repository=repository)
 
 
 def without_user(url: str) -> str:

@@ -12,6 +12,7 @@ from resnest_core.onnx_metadata import read_metadata
 
 METADATA_KEY = "resnest_card"  # of the ONNX file's metadata
 NETWORK_SUFFIX = "_network"  # of the folder that holds a model's network in a repository
+PREPROCESS_SUFFIX = "_preprocess"  # of the folder that holds Triton's preprocessing of a model
 MODEL_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -96,9 +97,16 @@ def check_model_name(name: str) -> None:
     """Refuse a name that can't be a model's: it is part of folders' names, addresses and metrics.
 
     Raises:
-        ParameterError: it isn't made of letters, digits, `_`, `.` and `-`, or begins with a dot.
+        ParameterError: it isn't made of letters, digits, `_`, `.` and `-`, or begins with a dot; or its folder would be
+            one of another model's, since a model `x` has the folders `x`, `x_network` and `x_preprocess`.
     """
     if not MODEL_NAME.fullmatch(name) or name.startswith("."):
         raise ParameterError(
             f"A model can't be called {name!r}: use letters of ASCII, digits, `_`, `.` and `-`, and no dot in front."
         )
+    for suffix in (NETWORK_SUFFIX, PREPROCESS_SUFFIX):
+        if name.endswith(suffix):
+            raise ParameterError(
+                f"A model can't be called {name!r}: that is a folder of a model {name.removesuffix(suffix)!r}, "
+                f"so use a name that doesn't end in {suffix}."
+            )

@@ -61,3 +61,9 @@ PUBLISHED: dict[str, Published] = {
         _row("cascade_mask_rcnn_s101", "Cascade Mask R-CNN", 47.7, 41.4, "20201005_113243-42607475"),
     )
 }
+
+
+def published_weights(checkpoint_sha256: str) -> Published | None:
+    """Return the row of the checkpoint with this sha256; None: it wasn't published."""
+    rows = (row for row in PUBLISHED.values() if checkpoint_sha256.startswith(row.checkpoint_sha256_prefix))
+    return next(rows, None)

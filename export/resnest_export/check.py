@@ -116,7 +116,7 @@ def check(
             scaled = card.model_copy(update={"test_scale": (long // divisor, short // divisor)})
             images = [prepare(p, scaled) for p in (pixels, pixels[:, ::-1], pixels[::-1])]
             height, width = images[0].pixels.shape[:2]
-            reference = _run(network, images, thresholds, card)
+            reference = run_network(network, images, thresholds, card)
             batch = detector.infer(images, thresholds, [True] * len(images))
             singles = [detector.infer([i], [t], [True])[0] for i, t in zip(images, thresholds, strict=True)]
             for kind, answers in (("alone", singles), ("in a batch of 3", batch)):
@@ -135,10 +135,10 @@ def check(
             yield f"{width}×{height} in a batch of 3, against alone: {figures}"
 
 
-def _run(
+def run_network(
     network: DeployedDetector, images: Sequence[PreparedImage], thresholds: Sequence[float], card: ModelCard
 ) -> list[Detections]:
-    """Run the PyTorch network."""
+    """Return what a network finds in a batch of images when PyTorch runs it."""
     inputs = [torch.from_numpy(array) for array in stack(images).values()]
     with torch.inference_mode():
         outputs = network(*inputs, torch.tensor(thresholds)[:, None])

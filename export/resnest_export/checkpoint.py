@@ -102,6 +102,8 @@ def class_names(count: int, file: Path | None, checkpoint: Checkpoint) -> tuple[
 def import_weights(module: nn.Module, state_dict: Mapping[str, Tensor], name: str = "this detector") -> None:
     """Load weights into a module, strictly; `name` names it in errors.
 
+    The tensors are shared, not copied: several detectors of one checkpoint take its memory once.
+
     Raises:
         CheckpointError: counts and names the missing, unexpected and misshapen keys, all kinds at once.
     """
@@ -119,7 +121,7 @@ def import_weights(module: nn.Module, state_dict: Mapping[str, Tensor], name: st
     if any(problems.values()):
         kinds = "; ".join(f"{len(keys)} {kind}: {', '.join(keys)}" for kind, keys in problems.items() if keys)
         raise CheckpointError(f"The checkpoint doesn't fit {name}: pass one of its architecture; keys {kinds}.")
-    module.load_state_dict(dict(state_dict), strict=False)
+    module.load_state_dict(dict(state_dict), strict=False, assign=True)
 
 
 def _is_state_dict(weights: object) -> TypeGuard[Mapping[str, Tensor]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -15,9 +15,10 @@ from resnest_core.errors import MissingExtraError, ModelNotFoundError, Parameter
 from resnest_core.published import PUBLISHED, Published
 from resnest_core.runtimes.tensorrt.manifest import Flavour, HardwareCompatibility
 from resnest_export.precision import ENGINES_ONLY, Gate, Precision
+from resnest_export.request import ExportRequest
 from resnest_export.tensorrt import cli_options
 from resnest_export.triton_repository.commands import repository as write_repository
-from resnest_export.triton_repository.model_configs import Platform, Serving
+from resnest_export.triton_repository.options import Platform, Serving
 
 FOLDER = Path("checkpoints")
 REPOSITORY = Path("model_repository")
@@ -49,10 +50,15 @@ def download(
 
 
 def export(
-    name: Annotated[str, typer.Argument(help="Such as mask_rcnn_s50; `resnest models` lists them.")],
+    detector: Annotated[
+        str, typer.Argument(metavar="NAME", help="Such as mask_rcnn_s50; `resnest models` lists them.")
+    ],
     checkpoint: Annotated[
         Path | None,
         typer.Option(help="mmdetection's .pth, also your own fine-tuned one; else the published one is fetched."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="The model's own name in the repository; else NAME.")
     ] = None,
     classes: Annotated[
         Path | None, typer.Option(help="Names of the classes, one a line; else the checkpoint's own, else COCO's.")
@@ -62,7 +68,7 @@ def export(
     ] = Target.ONNX,
     precision: Annotated[
         Precision,
-        typer.Option(help="Of the network; the model is called NAME_int8 and so on. fp16, fp8: TensorRT only."),
+        typer.Option(help="Of the network; the model is called MODEL_int8 and so on. fp16, fp8: TensorRT only."),
     ] = Precision.FP32,
     calibration: Annotated[
         Path | None, typer.Option(help="For int8 and fp8: a folder of photographs like those it will see.")
@@ -104,7 +110,7 @@ def export(
         raise MissingExtraError(error.name or "torch", "export") from error
     # PyTorch counts the CPUs of the affinity mask by itself, but knows no quotas.
     torch.set_num_threads(min(torch.get_num_threads(), allowed_cpus()))
-    find_config(name)
+    find_config(detector)
     if to is not Target.TENSORRT and precision in ENGINES_ONLY:
         raise ParameterError(f"{precision.value} is a precision of TensorRT's engines: add --to tensorrt.")
     flavour = builder or (Flavour.RTX if sm else Flavour.TENSORRT)
@@ -115,18 +121,21 @@ def export(
         serving = Serving(platform=platform, buckets=buckets, max_batch=max_batch)
     if to is Target.OPENVINO:
         openvino_files.import_openvino()
+    request = ExportRequest(
+        detector=detector,
+        checkpoint=checkpoint or FOLDER / _published(detector).checkpoint,
+        repository=repository,
+        name=name,
+        classes_file=classes,
+        precision=precision,
+        calibration=calibration,
+        gate=_gate(gate, annotations, images),
+        max_proposals=max_proposals,
+    )
     if checkpoint is None:
-        checkpoint = _download(_published(name), FOLDER)
+        _download(_published(detector), FOLDER)
     console = Console(stderr=True, highlight=False)
     report = partial(console.print, markup=False, soft_wrap=True)
-    arguments: dict[str, Any] = {
-        "classes_file": classes,
-        "precision": precision,
-        "calibration": calibration,
-        "gate": _gate(gate, annotations, images),
-        "max_proposals": max_proposals,
-        "report": report,
-    }
     if to is Target.TENSORRT:
         target = EngineTarget(
             buckets=buckets,
@@ -140,10 +149,10 @@ def export(
                 timing_cache=timing_cache,
             ),
         )
-        path = export_engine(name, checkpoint, repository, target, **arguments)
+        path = export_engine(request, target, report)
     else:
-        with console.status(f"Exporting {name}: tracing takes most of a minute, checking as long …"):
-            path = export_detector(name, checkpoint, repository, **arguments)
+        with console.status(f"Exporting {request.model}: tracing takes most of a minute, checking as long …"):
+            path = export_detector(request, report)
             if to is Target.OPENVINO:
                 openvino_files.save(path)
     write_model(repository, read_card(path), serving)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import onnx
+from typing_extensions import Self
 
 import resnest_core
 from resnest_core.card import ModelCard
@@ -16,7 +17,7 @@ from resnest_core.detector import InProcessDetector
 from resnest_core.errors import ModelNotFoundError, ParameterError
 from resnest_core.published import PUBLISHED
 from resnest_core.repository import network_path
-from resnest_core.runtimes import RUNTIMES, OnnxRuntime, preferred_runtime
+from resnest_core.runtimes import RUNTIMES, preferred_runtime
 from resnest_export.check import check
 from resnest_export.checkpoint import Checkpoint, class_names, import_weights, load_checkpoint, num_classes
 from resnest_export.coco_classes import category_ids
@@ -24,9 +25,13 @@ from resnest_export.deployed_detector import SCORE_THRESHOLD, DeployedDetector
 from resnest_export.models import ZOO, DetectorConfig, build
 from resnest_export.models.detector import TwoStageDetector
 from resnest_export.models.roi_heads import MASK_ROI_SIZE
-from resnest_export.precision import CALIBRATED, ENGINES_ONLY, Gate, Precision
+from resnest_export.precision import Gate, Precision, model_name
 from resnest_export.quantize import calibration_images, quantize
+from resnest_export.request import ExportRequest
 from resnest_export.to_onnx import export_onnx, save_with_card
+
+ON_CPUS = (Precision.INT8, Precision.BF16)
+"""Precisions below fp32 that CPUs run; the others are of TensorRT's engines."""
 
 
 def find_config(name: str) -> DetectorConfig:
@@ -40,72 +45,110 @@ def find_config(name: str) -> DetectorConfig:
     return ZOO[name]
 
 
-def export_detector(
-    name: str,
-    checkpoint_path: Path,
-    repository: Path,
-    *,
-    classes_file: Path | None = None,
-    precision: Precision = Precision.FP32,
-    calibration: Path | None = None,
-    gate: Gate | None = None,
-    max_proposals: int | None = None,
-    report: Callable[[str], None] = print,
-) -> Path:
-    """Export the detector `name` with the weights of a checkpoint, check the file, and return its path.
+@dataclass(frozen=True, eq=False)
+class ExportSource:
+    """A request with what its files hold; each is read once.
+
+    Attributes:
+        request: what is exported.
+        checkpoint: the weights.
+        config: the detector with the checkpoint's classes, and as many proposals as are asked for.
+        whole: the same with all proposals.
+        detector: with the weights; nothing is folded in it, and nothing may change it.
+        classes: the classes' names.
+        photographs: to calibrate on; empty where there is nothing to calibrate.
+    """
+
+    request: ExportRequest
+    checkpoint: Checkpoint
+    config: DetectorConfig
+    whole: DetectorConfig
+    detector: TwoStageDetector
+    classes: tuple[str, ...]
+    photographs: tuple[Path, ...]
+
+    @classmethod
+    def read(cls, request: ExportRequest) -> Self:
+        """Read the files of a request.
+
+        Raises:
+            ModelNotFoundError: there is no such detector.
+            CheckpointError: the checkpoint is damaged, or doesn't fit; or its classes have other than one name each.
+            ParameterError: the photographs can't be used.
+        """
+        config = find_config(request.detector)
+        photographs = () if request.calibration is None else tuple(calibration_images(request.calibration))
+        checkpoint = load_checkpoint(request.checkpoint)
+        whole, config = fitted(config, checkpoint, request.max_proposals)
+        detector = build_with_weights(config, checkpoint)
+        names = class_names(config.num_classes, request.classes_file, checkpoint)
+        return cls(request, checkpoint, config, whole, detector, names, photographs)
+
+    def card(self, precision: Precision, config: DetectorConfig | None = None) -> ModelCard:
+        """Return the card of the model in a precision, or that of another configuration."""
+        request = self.request
+        return make_card(
+            config or self.config, self.classes, self.checkpoint, request.checkpoint, precision, request.name
+        )
+
+
+def export_detector(request: ExportRequest, report: Callable[[str], None] = print) -> Path:
+    """Export a detector with the weights of a checkpoint, check the file, and return its path.
 
     Args:
-        name: a row of the table of detectors. In a precision below fp32 the model is called `<name>_<precision>`.
-        checkpoint_path: mmdetection's `.pth`, the published one or somebody's own with other classes.
-        repository: the model repository to write into.
-        classes_file: names of the classes, one a line; None: the checkpoint's, else COCO's.
-        precision: of the network.
-        calibration: a folder of photographs, for int8.
-        gate: what the model may lose beside the detector in fp32 with all its proposals; None: that isn't measured.
-        max_proposals: regions that the box heads look at, at most; None: a thousand, as mmdetection has it.
+        request: what is exported.
         report: gets a line of figures per check.
 
     Raises:
         ModelNotFoundError: there is no such detector.
         CheckpointError: the checkpoint doesn't fit it, or is damaged.
-        ParameterError: the repository can't be written to; the photographs or annotations can't be used; or an option
-            would do nothing.
+        ParameterError: the repository can't be written to; or the photographs or annotations can't be used.
         InvalidModelError: the exported file doesn't answer what PyTorch answers, or doesn't pass the gate; an earlier
             file stays as it was.
         RuntimeUnavailableError, MissingExtraError: nothing here can run the precision.
     """
-    config = find_config(name)
-    images = calibration_of(precision, calibration)
-    if gate and precision is Precision.FP32 and max_proposals is None:
-        raise ParameterError("--gate compares with fp32: give --precision or --max-proposals as well.")
-    checkpoint = load_checkpoint(checkpoint_path)
-    whole, config = fitted(config, checkpoint, max_proposals)
-    detector = build_with_weights(config, checkpoint)
-    names = class_names(config.num_classes, classes_file, checkpoint)
-    card = make_card(config, names, checkpoint, checkpoint_path, precision)
-    is_fp32 = precision is Precision.FP32
-    path = network_path(repository, card.name)
+    return export_network(ExportSource.read(request), request.gate, report)
+
+
+def export_network(source: ExportSource, gate: Gate | None, report: Callable[[str], None]) -> Path:
+    """Write a model's ONNX file as `export_detector` does, and return its path.
+
+    In every precision the network is first written in fp32 and held against a detector in which nothing is folded or
+    transformed; of a precision below fp32 only figures are reported after that.
+    """
+    precision = source.request.precision
+    card, exact_card = source.card(precision), source.card(Precision.FP32)
+    # Runtimes quantize convolutions, not what Winograd makes of them.
+    winograd = precision not in ON_CPUS
+    path = network_path(source.request.repository, card.name)
     with written_aside(path) as part, TemporaryDirectory() as folder:
+        is_fp32 = precision is Precision.FP32
         exact = part if is_fp32 else Path(folder) / "exact.onnx"
-        # Runtimes quantize convolutions, not what Winograd makes of them.
-        is_plain = precision in (Precision.INT8, Precision.BF16)
-        export_onnx(detector, make_card(config, names, checkpoint, checkpoint_path), exact, winograd=not is_plain)
+        export_onnx(source.detector, exact_card, exact, winograd=winograd)
+        network = DeployedDetector(source.detector)
+        for line in check(exact, network, exact_card):
+            report(line if is_fp32 else f"The network in fp32: {line}")
+        fastest = RUNTIMES[preferred_runtime("cpu").name]
         if precision is Precision.INT8:
-            quantize(exact, part, card, images)
+            quantize(exact, part, card, source.photographs)
         elif not is_fp32:
             save_with_card(onnx.load(exact), card, part)
-        fastest = RUNTIMES[preferred_runtime("cpu").name]
-        is_of_cpus = not is_fp32 and precision not in ENGINES_ONLY
-        for line in check(part, DeployedDetector(detector), card, fastest if is_of_cpus else OnnxRuntime):
-            report(line)
+        if precision in ON_CPUS:
+            for line in check(part, network, card, fastest):
+                report(line)
         if gate:
-            if config != whole:
+            if source.config != source.whole:
                 exact = Path(folder) / "whole.onnx"
-                whole_card = make_card(whole, names, checkpoint, checkpoint_path)
-                export_onnx(build_with_weights(whole, checkpoint), whole_card, exact, winograd=not is_plain)
+                export_whole(source, exact, winograd=winograd)
             with InProcessDetector(fastest.load(exact)) as before, InProcessDetector(fastest.load(part)) as after:
                 gate.check(before, after, report)
     return path
+
+
+def export_whole(source: ExportSource, path: Path, *, winograd: bool = True) -> None:
+    """Write the detector in fp32 with all its proposals to `path`: what a gate compares with."""
+    detector = build_with_weights(source.whole, source.checkpoint)
+    export_onnx(detector, source.card(Precision.FP32, source.whole), path, winograd=winograd)
 
 
 def fitted(
@@ -117,7 +160,7 @@ def fitted(
 
 
 def build_with_weights(config: DetectorConfig, checkpoint: Checkpoint) -> TwoStageDetector:
-    """Build a detector with the weights of a checkpoint.
+    """Build a detector whose weights are the checkpoint's tensors themselves.
 
     Raises:
         CheckpointError: they don't fit.
@@ -125,19 +168,6 @@ def build_with_weights(config: DetectorConfig, checkpoint: Checkpoint) -> TwoSta
     detector = build(config)
     import_weights(detector, checkpoint.state_dict, config.name)
     return detector
-
-
-def calibration_of(precision: Precision, folder: Path | None) -> list[Path]:
-    """Return the images to calibrate on: none where there is nothing to calibrate."""
-    if precision in CALIBRATED:
-        if folder is None:
-            raise ParameterError(
-                f"{precision.value} needs photographs like those it will see: name their folder with --calibration."
-            )
-        return calibration_images(folder)
-    if folder is not None:
-        raise ParameterError(f"{precision.value} needs no --calibration: leave it out.")
-    return []
 
 
 @contextmanager
@@ -161,8 +191,12 @@ def make_card(
     checkpoint: Checkpoint,
     checkpoint_path: Path,
     precision: Precision = Precision.FP32,
+    name: str | None = None,
 ) -> ModelCard:
-    """Return the model card; it tells the published accuracy only of the published weights, run as published."""
+    """Return the model card; it tells the published accuracy only of the published weights, run as published.
+
+    `name` is the model's own, without that of its precision; None: the detector's.
+    """
     row = PUBLISHED.get(config.name)
     is_whole = config.max_proposals == ZOO[config.name].max_proposals
     published = (
@@ -173,7 +207,7 @@ def make_card(
     )
     proposals = "" if is_whole else f"The box heads look at {config.max_proposals} proposals at most."
     return ModelCard(
-        name=config.name if precision is Precision.FP32 else f"{config.name}_{precision.value}",
+        name=model_name(name or config.name, precision),
         family=config.family,
         backbone=config.backbone,
         classes=classes,

@@ -30,6 +30,11 @@ ENGINES_ONLY = (Precision.FP16, Precision.FP8)
 CALIBRATED = (Precision.INT8, Precision.FP8)
 
 
+def model_name(name: str, precision: Precision) -> str:
+    """Return what a model is called in a precision: below fp32 its name ends in `_<precision>`."""
+    return name if precision is Precision.FP32 else f"{name}_{precision.value}"
+
+
 @dataclass(frozen=True)
 class Gate:
     """How much average precision (0…1, boxes and masks alike) a model may lose beside fp32, and on which images."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from collections.abc import Iterator
@@ -27,10 +28,12 @@ EXAMPLE_SIZE_HW = (320, 544)  # any multiples of 32 that aren't equal
 
 
 def export_onnx(detector: TwoStageDetector, card: ModelCard, path: Path, *, winograd: bool = True) -> None:
-    """Write `detector` to `path` as ONNX; in place, batch norms are folded and, for fp32, Winograd's convolutions used.
+    """Write `detector` to `path` as ONNX, with batch norms folded and, if `winograd`, the heads' convolutions as such.
 
-    The file's tensors are those of `resnest_core.tensors`, its metadata carries the card.
+    The file's tensors are those of `resnest_core.tensors`, its metadata carries the card. The detector isn't changed,
+    so that the file can be compared with it.
     """
+    detector = copy.deepcopy(detector)
     fold_batch_norm(detector)
     if winograd:
         use_winograd(detector)

@@ -15,6 +15,7 @@ from resnest_core.detector import InProcessDetector
 from resnest_core.errors import InvalidModelError
 from resnest_core.repository import network_path
 from resnest_core.runtimes import OpenVinoRuntime, openvino_files
+from resnest_export.request import ExportRequest
 from tests.core.networks import DEMO
 from tests.server.test_serve import PHOTOGRAPH
 
@@ -66,8 +67,8 @@ def test_damaged_ones_are_a_sentence(model: Path, damage: str) -> None:
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def export_detector(name: str, _checkpoint: Path, repository: Path, **_: object) -> Path:
-        path = network_path(repository, name)
+    def export_detector(request: ExportRequest, _report: object) -> Path:
+        path = network_path(request.repository, request.model)
         path.parent.mkdir(parents=True)
         return Path(shutil.copy(DEMO, path))
 

@@ -20,12 +20,17 @@ from typer.testing import CliRunner
 from resnest_core import cli, load_detector
 from resnest_core.card import METADATA_KEY, ModelCard, read_card
 from resnest_core.errors import CheckpointError, InvalidModelError, ModelNotFoundError, ParameterError, ResNeStError
+from resnest_core.published import PUBLISHED
 from resnest_core.repository import network_path
 from resnest_export import commands, pipeline
 from resnest_export.check import check
+from resnest_export.checkpoint import Checkpoint
+from resnest_export.coco_classes import COCO
 from resnest_export.deployed_detector import DeployedDetector
 from resnest_export.models import ZOO, build
 from resnest_export.models.detector import TwoStageDetector
+from resnest_export.precision import Precision
+from resnest_export.request import ExportRequest
 from resnest_export.to_onnx import export_onnx
 from tests.weights import DEMO, REPOSITORY, demo_state_dict
 
@@ -62,7 +67,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write a file with the card and no network, unchecked: tracing and comparing take all of the time."""
 
     def export_onnx(detector: TwoStageDetector, card: ModelCard, path: Path, *, winograd: bool) -> None:
-        assert isinstance(detector, TwoStageDetector) and winograd
+        assert isinstance(detector, TwoStageDetector) and isinstance(winograd, bool)
         model = onnx.helper.make_model(onnx.helper.make_graph([], "nothing", [], []))
         onnx.helper.set_model_props(model, {METADATA_KEY: card.model_dump_json()})
         onnx.save(model, path)
@@ -147,6 +152,60 @@ def test_both_formats_and_names_from_a_file(save: Callable[..., Path], tmp_path:
     checkpoint = save({"meta": {"CLASSES": ("a", "b", "c", "d")}, "state_dict": demo_state_dict(4)}, zipped=zipped)
     assert run("demo", "--checkpoint", checkpoint, "--classes", names, "--repository", tmp_path)[0] == 0
     assert read_card(network_path(tmp_path, "demo")).classes == NAMES
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("options", "model"),
+    [((), "fruit_v2"), (("--precision", "bf16"), "fruit_v2_bf16")],
+)
+def test_a_model_has_the_name_that_it_is_given(
+    options: tuple[str, ...], model: str, save: Callable[..., Path], tmp_path: Path
+) -> None:
+    checkpoint = save({"state_dict": demo_state_dict()})
+    repository = tmp_path / "repository"
+    code, output, error = run(
+        "demo", "--checkpoint", checkpoint, "--repository", repository, "--name", "fruit_v2", *options
+    )
+    assert code == 0, error or output
+    path = network_path(repository, model)
+    assert output.splitlines()[-1] == str(path)
+    assert read_card(path).name == model
+    folders = {model, f"{model}_network", f"{model}_preprocess"}
+    assert {folder.name for folder in repository.iterdir()} == folders
+    for folder in folders:
+        assert f'name: "{folder}"' in (repository / folder / "config.pbtxt").read_text()
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "a b", "ä", "fruit_network", "fruit_preprocess", "mask_rcnn_s50"]
+)
+@pytest.mark.parametrize("own", [True, False], ids=["own checkpoint", "published checkpoint"])
+def test_a_name_that_can_not_be_one_is_refused_before_anything_is_read(
+    name: str, own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("something was read")
+
+    monkeypatch.setattr(commands, "_download", fail)
+    monkeypatch.setattr(pipeline, "load_checkpoint", fail)
+    checkpoint = ("--checkpoint", tmp_path / "mine.pth") if own else ()
+    error = run("faster_rcnn_s50", *checkpoint, "--repository", tmp_path / "repository", "--name", name)[2]
+    assert isinstance(error, ParameterError)
+    assert repr(name) in str(error) or name in PUBLISHED
+    assert not list(tmp_path.iterdir())
+
+
+def test_published_accuracy_goes_with_the_weights_and_not_with_the_name() -> None:
+    row = PUBLISHED["faster_rcnn_s50"]
+    published, other = (Checkpoint({}, None, digest * 8) for digest in (row.checkpoint_sha256_prefix, "01234567"))
+
+    def ap(checkpoint: Checkpoint, **options: Any) -> float | None:
+        return pipeline.make_card(ZOO[row.name], tuple(COCO), checkpoint, Path("x.pth"), **options).box_ap
+
+    assert ap(published) == ap(published, name="fruit") == row.box_ap
+    assert ap(other) is None and ap(other, name=row.name) is None
+    assert ap(published, name="fruit", precision=Precision.BF16) is None
 
 
 def test_demo_as_committed_comes_of_this_code(tmp_path: Path) -> None:
@@ -256,7 +315,7 @@ def test_a_file_that_fails_its_check_replaces_nothing(
         if before is not None:
             path.write_bytes(before)
         with pytest.raises(type(failure)):
-            pipeline.export_detector("demo", checkpoint, tmp_path, report=lambda _: None)
+            pipeline.export_detector(ExportRequest("demo", checkpoint, tmp_path), lambda _: None)
         assert [(file, file.read_bytes()) for file in path.parent.iterdir()] == ([(path, before)] if before else [])
 
 

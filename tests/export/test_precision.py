@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -18,6 +19,7 @@ from resnest_export.onnx_domain import DOMAIN
 from resnest_export.pipeline import export_detector
 from resnest_export.precision import Gate, Precision
 from resnest_export.quantize import MAX_CALIBRATION, SENSITIVE, calibration_images
+from resnest_export.request import ExportRequest
 from tests.data.parity import compare
 from tests.export import goldens
 from tests.weights import DEMO, REPOSITORY, demo_state_dict
@@ -40,17 +42,12 @@ def repository(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     gate = Gate(LOSS, ANNOTATIONS, IMAGES)
     lines: list[str] = []
     for precision, calibration in ((Precision.INT8, IMAGES), (Precision.BF16, None)):
-        export_detector(
-            "demo",
-            checkpoint,
-            folder,
-            precision=precision,
-            calibration=calibration,
-            gate=gate,
-            report=lines.append,
-        )
+        request = ExportRequest("demo", checkpoint, folder, precision=precision, calibration=calibration, gate=gate)
+        export_detector(request, lines.append)
     assert sum("AP" in line and "in fp32" in line for line in lines) == 4, lines
-    assert sum("against PyTorch" in line for line in lines) == 8, lines
+    in_fp32 = [line for line in lines if line.startswith("The network in fp32: ")]
+    assert sum("against PyTorch" in line for line in in_fp32) == 8, lines
+    assert sum("against PyTorch" in line for line in lines) == 16, lines
     yield folder
 
 
@@ -109,13 +106,13 @@ def test_a_worse_model_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     gate = Gate(0.005, ANNOTATIONS, IMAGES)
     lines: list[str] = []
     with pytest.raises(InvalidModelError, match=r"loses 0\.\d+ of AP, more than --gate 0\.005"):
-        export_detector("demo", checkpoint, tmp_path, gate=gate, max_proposals=10, report=lines.append)
+        export_detector(ExportRequest("demo", checkpoint, tmp_path, gate=gate, max_proposals=10), lines.append)
     assert any("bbox AP" in line for line in lines)
     assert not network_path(tmp_path, "demo").exists()
 
 
 def test_fewer_proposals(checkpoint: Path, tmp_path: Path) -> None:
-    path = export_detector("demo", checkpoint, tmp_path, max_proposals=300, report=lambda _: None)
+    path = export_detector(ExportRequest("demo", checkpoint, tmp_path, max_proposals=300), lambda _: None)
     assert "300 proposals" in read_card(path).notes
     with load_detector(path) as fewer, load_detector("demo", repository=REPOSITORY) as whole:
         few, all_of_them = (evaluate(each, ANNOTATIONS, IMAGES)["bbox"]["AP"] for each in (fewer, whole))
@@ -124,8 +121,8 @@ def test_fewer_proposals(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_options_that_would_do_nothing(checkpoint: Path, tmp_path: Path) -> None:
-    def export(**options: object) -> None:
-        export_detector("demo", checkpoint, tmp_path, **options)  # type: ignore[arg-type]
+    def export(**options: Any) -> None:
+        export_detector(ExportRequest("demo", checkpoint, tmp_path, **options))
 
     with pytest.raises(ParameterError, match="--calibration"):
         export(precision=Precision.INT8)

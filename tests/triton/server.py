@@ -26,7 +26,7 @@ from resnest_core.buckets import Buckets
 from resnest_core.card import read_card
 from resnest_core.closeable import Closeable
 from resnest_core.repository import network_path
-from resnest_export.triton_repository.model_configs import NetworkRuntime, Serving
+from resnest_export.triton_repository.options import Serving
 from resnest_export.triton_repository.writer import write_model, write_repository
 from tests.core.networks import write_mirrored_demo
 
@@ -35,7 +35,7 @@ REPOSITORY = ROOT / "model_repository"
 HOST = "127.0.0.1"
 START_SECONDS = 120
 STOP_SECONDS = 40
-TIGHT = Serving(runtime=NetworkRuntime.OPENVINO, buckets=Buckets.RATIOS, max_batch=2, max_queue=2, threads=1)
+TIGHT = Serving(runtime="openvino", buckets=Buckets.RATIOS, max_batch=2, max_queue=2, threads=1)
 
 
 class TritonServer(Closeable):

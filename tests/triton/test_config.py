@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup, ModelQueuePolicy
+from hypothesis import example, given
+from hypothesis import strategies as st
+from tritonclient.grpc.model_config_pb2 import (
+    DataType,
+    ModelConfig,
+    ModelInstanceGroup,
+    ModelParameter,
+    ModelQueuePolicy,
+)
 from typer.testing import CliRunner
 
 from resnest_core import tensors
 from resnest_core.buckets import Buckets
 from resnest_core.card import ModelCard, read_card
 from resnest_core.cli import build
-from resnest_core.errors import ModelNotFoundError
+from resnest_core.errors import MissingExtraError, ModelNotFoundError
 from resnest_core.repository import installed_models, network_path
 from resnest_core.runtimes.fake import FAKE_CARD
-from resnest_export.triton_repository import config as ours
-from resnest_export.triton_repository.model_configs import NetworkRuntime, Platform, Serving, configs
-from resnest_export.triton_repository.text import MADE_BY, to_text
+from resnest_export.triton_repository import model_configs
+from resnest_export.triton_repository.model_configs import MADE_BY, configs, to_text
+from resnest_export.triton_repository.options import Platform, Serving
 from resnest_export.triton_repository.writer import files, write_model, write_repository
 from tests.triton.server import REPOSITORY
 
@@ -31,6 +42,7 @@ def parsed(card: ModelCard, serving: Serving | None = None) -> tuple[ModelConfig
     texts = [to_text(config) for config in configs(card, serving or Serving())]
     assert all(text.startswith(MADE_BY) for text in texts)
     ensemble, preprocess, network = (text_format.Parse(text, ModelConfig()) for text in texts)
+    assert (ensemble, preprocess, network) == configs(card, serving or Serving())
     return ensemble, preprocess, network
 
 
@@ -102,7 +114,7 @@ def test_the_card_goes_with_each_model_and_survives() -> None:
 
 def test_batching_queues_instances_warm_up_cache_and_versions() -> None:
     serving = Serving(
-        runtime=NetworkRuntime.OPENVINO,
+        runtime="openvino",
         threads=3,
         buckets=Buckets.RATIOS,
         max_batch=6,
@@ -168,13 +180,49 @@ def test_another_platform_takes_the_python_model_away(tmp_path: Path) -> None:
     assert not model.exists()
 
 
-def test_text_of_every_kind_of_value() -> None:
-    cases = ['"', "\\", "a\nb\tc\rd", "\x00\x07\x7f", "Äö–× 漢", "'", "\\n"]
-    config = ours.ModelConfig(
-        name="n", max_batch_size=0, input=(), output=(), parameters={one: ours.ModelParameter(one) for one in cases}
-    )
-    read = text_format.Parse(to_text(config), ModelConfig())
-    assert {name: value.string_value for name, value in read.parameters.items()} == {one: one for one in cases}
+@given(st.lists(st.text(), unique=True))
+@example(['"', "\\", "a\nb\tc\rd", "\x00\x07\x7f", "Äö–× 漢", "'", "\\n"])
+def test_texts_are_read_as_they_were_written_whatever_the_maps_order(values: list[str]) -> None:
+    def config(keys: Iterable[str]) -> ModelConfig:
+        return ModelConfig(name="n", parameters={key: ModelParameter(string_value=key) for key in keys})
+
+    text = to_text(config(values))
+    assert text_format.Parse(text, ModelConfig()) == config(values)
+    assert to_text(config(reversed(values))) == text
+    first, *others = text.splitlines()
+    assert first == MADE_BY.rstrip() and not any(line.startswith("#") for line in others)
+
+
+@pytest.mark.parametrize(
+    "serving",
+    [Serving(max_batch=2**31), Serving(max_queue=-1), Serving(network_instances=2**40), Serving(max_batch=0.5)],  # type: ignore[arg-type]
+)
+def test_what_triton_can_not_read_fails_when_it_is_generated(serving: Serving) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        configs(FAKE_CARD, serving)
+
+
+@pytest.mark.parametrize("field", ["max_batchsize", "dynamic_batch"])
+def test_a_field_that_triton_does_not_know_fails_when_it_is_generated(
+    field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_configs, "NO_CACHE", {field: False})
+    with pytest.raises(ValueError, match=field):
+        configs(FAKE_CARD, Serving())
+
+
+@pytest.mark.parametrize("option", ["--max-batch", "--max-queue", "--threads", "--queue-delay-ms", "--queue-timeout"])
+def test_the_command_refuses_numbers_that_no_configuration_holds(option: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(build(), ["repository", "--repository", str(tmp_path), option, "9" * 20])
+    assert result.exit_code == 2, result.output
+    assert option in result.output
+
+
+def test_a_missing_client_of_triton_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tritonclient.grpc", None)
+    monkeypatch.delitem(sys.modules, model_configs.__name__)
+    with pytest.raises(MissingExtraError, match=r"tritonclient\[grpc\] is not installed: .*resnest-serving\[export\]"):
+        importlib.import_module(model_configs.__name__)
 
 
 def test_the_command_writes_all_models_or_those_named(tmp_path: Path) -> None:

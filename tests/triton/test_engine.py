@@ -16,10 +16,11 @@ from resnest_core.errors import EngineMismatchError, InvalidModelError, Paramete
 from resnest_core.repository import network_path
 from resnest_core.runtimes.fake import FAKE_CARD
 from resnest_core.runtimes.tensorrt.manifest import EngineProfile
+from resnest_export.request import ExportRequest
 from resnest_export.tensorrt import engine_export
 from resnest_export.tensorrt.engine_export import EngineTarget
 from resnest_export.tensorrt.profiles import profiles
-from resnest_export.triton_repository.model_configs import Platform, Serving
+from resnest_export.triton_repository.options import Platform, Serving
 from resnest_export.triton_repository.writer import write_model
 from tests.core.networks import write_network
 from tests.core.tensorrt.manifests import write_engine
@@ -123,7 +124,7 @@ def test_an_engine_that_does_not_run_all_that_triton_sends_is_refused(
 
 def test_no_engine_a_damaged_one_and_one_of_another_network(tmp_path: Path) -> None:
     onnx = write_network(network_path(tmp_path, "fake"), FAKE_CARD)
-    with pytest.raises(InvalidModelError, match=r"model\.plan: run `resnest export fake --to tensorrt --prec"):
+    with pytest.raises(InvalidModelError, match=r"model\.plan: run `resnest export NAME .*--to tensorrt --prec"):
         network_config(tmp_path)
     plan = make_repository(tmp_path)
     plan.write_bytes(b"an en")
@@ -152,9 +153,9 @@ def test_an_export_for_triton_without_an_engine_that_it_loads_ends_before_it_beg
 def test_an_exported_engine_is_configured_with_the_options_that_it_was_built_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def export_engine(name: str, checkpoint: Path, repository: Path, target: EngineTarget, **_: object) -> Path:
-        assert (name, checkpoint) == ("demo", Path("demo.pth"))
-        plan = make_repository(repository, profiles=target.options(FAKE_CARD).profiles)
+    def export_engine(request: ExportRequest, target: EngineTarget, _report: object) -> Path:
+        assert request == ExportRequest("demo", Path("demo.pth"), tmp_path)
+        plan = make_repository(request.repository, profiles=target.options(FAKE_CARD).profiles)
         return plan.with_name("model.onnx")
 
     monkeypatch.setattr(engine_export, "export_engine", export_engine)

@@ -21,8 +21,8 @@ from resnest_core.card import METADATA_KEY
 from resnest_core.detector import InProcessDetector
 from resnest_core.images import MAX_PIXELS
 from resnest_core.runtimes.fake import FAKE_CARD, FakeRuntime
-from resnest_export.triton_repository.model_configs import Platform, Serving
 from resnest_export.triton_repository.model_configs import preprocess as preprocess_config
+from resnest_export.triton_repository.options import Platform, Serving
 from tests.triton.test_ensemble import photograph
 
 UTILITIES = "triton_python_backend_utils"

@@ -98,7 +98,8 @@ def write_engine(
     save_with_card(onnx.load(network_path(REPOSITORY, "demo")), card, path)
     detector = build(ZOO["demo"])
     detector.load_state_dict(demo_state_dict())
-    return path, build_engine(fixed_size_graph(detector, card, TYPES[precision]), path, card, options).layers
+    graph = fixed_size_graph(detector, card, TYPES[precision])
+    return path, build_engine(graph, path, card, options, "demo").layers
 
 
 def compare(precision: str, path: Path) -> None:

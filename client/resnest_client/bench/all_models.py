@@ -43,7 +43,7 @@ class Job:
 
     model: str
     runtime: str
-    device: str
+    device: str | None
     threads: int | None
     repository: Path
 

@@ -24,7 +24,6 @@ from resnest_client.bench.results import Run, read_runs, write_runs
 from resnest_client.bench.runs import Bench, Load, Measured, Plan
 from resnest_client.bench.server_metrics import require_prometheus_parser
 from resnest_client.detector_options import (
-    DEVICE,
     GRPC,
     ApiKeyOption,
     DetectorOptions,
@@ -211,10 +210,10 @@ def _jobs(
     models = installed_models(where)
     if not models:
         raise ModelNotFoundError(f"There are no models in {where}: `resnest export NAME` makes one.")
-    chosen = list(dict.fromkeys((runtimes or preferred_runtime(DEVICE).name).split(",")))
+    chosen = list(dict.fromkeys((runtimes or preferred_runtime(device).name).split(",")))
     if unknown := [name for name in chosen if name not in RUNTIMES]:
         raise ParameterError(f"There is no runtime {unknown[0]!r}: --runtimes lists some of {', '.join(RUNTIMES)}.")
-    return [all_models.Job(name, runtime, device or DEVICE, threads, where) for name in models for runtime in chosen]
+    return [all_models.Job(name, runtime, device, threads, where) for name in models for runtime in chosen]
 
 
 def _bench_all(jobs: list[all_models.Job], plan: Plan, rounds: int, files: Files, console: Console) -> None:

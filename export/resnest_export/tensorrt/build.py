@@ -15,6 +15,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import onnx
+from packaging.version import Version
 from rich.console import Console
 
 from resnest_core.card import ModelCard
@@ -29,15 +30,18 @@ from resnest_core.runtimes.tensorrt.manifest import (
     VERSION_COMPATIBLE,
     EngineManifest,
     Flavour,
+    detector_of,
     manifest_path,
+    model_of,
+    own_checkpoint,
 )
 from resnest_export.kernels.compiling import kernels_sha256
 from resnest_export.tensorrt.builder import EngineBuilder, EngineOptions
 from resnest_export.tensorrt.progress import Progress
 from resnest_export.tensorrt.rtx_library import findable_by_children
 
-MINIMUM = {"fp8": (8, 9)}
-OURS = (8, 0)  # what the kernels are compiled for
+MINIMUM = {"fp8": Version("8.9")}
+OURS = Version("8.0")  # what the kernels are compiled for
 CUDA_MAJORS = (13, 12)  # that TensorRT's packages are made for
 
 
@@ -49,7 +53,9 @@ class Built:
     layers: tuple[str, ...]
 
 
-def build_engine(graph: onnx.ModelProto, onnx_path: Path, card: ModelCard, options: EngineOptions) -> Built:
+def build_engine(
+    graph: onnx.ModelProto, onnx_path: Path, card: ModelCard, options: EngineOptions, detector: str | None = None
+) -> Built:
     """Build an engine of `graph`, and write it and its manifest beside `onnx_path`.
 
     Args:
@@ -57,6 +63,7 @@ def build_engine(graph: onnx.ModelProto, onnx_path: Path, card: ModelCard, optio
         onnx_path: the model's ordinary file, which a runtime falls back to.
         card: of the model.
         options: how to build.
+        detector: what the model was exported from, as `resnest export` takes it; None: the card tells.
 
     Raises:
         MissingExtraError: TensorRT, or Triton's language, isn't installed.
@@ -71,7 +78,7 @@ def build_engine(graph: onnx.ModelProto, onnx_path: Path, card: ModelCard, optio
     try:
         onnx.save(graph, source)
         built = _in_own_process(source, part, options)
-        manifest = _manifest(built.version, gpu, onnx_path, part, card, options)
+        manifest = _manifest(built.version, gpu, onnx_path, part, card, options, detector or detector_of(card))
         # In this order an interruption leaves no engine with a manifest that isn't its own.
         manifest_path(plan).unlink(missing_ok=True)
         part.replace(plan)
@@ -112,15 +119,15 @@ def _gpu_here() -> Gpu:
 
 def check_precision(precision: str, compute_capability: str) -> None:
     """Raise ParameterError if GPUs of a compute capability, such as "8.9", don't run our engines of this precision."""
-    here = tuple(map(int, compute_capability.split(".")))
+    here = Version(compute_capability)
     if here < OURS:
         raise ParameterError(
             f"Compute capability {compute_capability} is too old: engines need 8.0 or later, so use onnxruntime there."
         )
     if here < MINIMUM.get(precision, OURS):
-        least = ".".join(map(str, MINIMUM[precision]))
         raise ParameterError(
-            f"GPUs of compute capability {compute_capability} have no {precision}, only from {least} on: "
+            f"GPUs of compute capability {compute_capability} have no {precision}, "
+            f"only from {MINIMUM[precision]} on: "
             "use --precision int8 or fp16."
         )
 
@@ -149,10 +156,12 @@ def _build(source: Path, destination: Path, options: EngineOptions) -> Built:
 
 
 def _manifest(
-    version: str, gpu: Gpu | None, onnx_path: Path, plan: Path, card: ModelCard, options: EngineOptions
+    version: str, gpu: Gpu | None, onnx_path: Path, plan: Path, card: ModelCard, options: EngineOptions, detector: str
 ) -> EngineManifest:
     return EngineManifest(
-        model=card.name.removesuffix(f"_{card.precision}"),
+        model=model_of(card),
+        detector=detector,
+        checkpoint=own_checkpoint(card),
         tensorrt_flavour=options.flavour,
         tensorrt_version=version,
         cuda_version=_cuda_version(options.flavour, gpu),

@@ -32,13 +32,14 @@ def fixed_size_graph(
     """Return `detector` as TensorRT takes it: batch, height and width are free, all other sizes fixed.
 
     Its tensors are those of `resnest_core.tensors`. The custom operators have no function bodies, as TensorRT would
-    rather inline those, and say which plugins stand for them. In place, batch norms are folded and layers cast.
+    rather inline those, and say which plugins stand for them. Batch norms are folded.
 
     Args:
-        detector: in float32, as it was built.
+        detector: in float32, as it was built; it isn't changed.
         card: of the model.
         dtype: float32, or a type of 16 bits for the parts that `resnest_export.tensorrt.half_precision` names.
     """
+    detector = copy.deepcopy(detector)
     fold_batch_norm(detector)
     if dtype is not torch.float32:
         use_half(detector, dtype)

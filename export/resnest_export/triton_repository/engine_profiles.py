@@ -8,7 +8,7 @@ from resnest_core.buckets import padded_sizes_hw
 from resnest_core.card import ModelCard
 from resnest_core.errors import ParameterError
 from resnest_core.runtimes.tensorrt.manifest import PLAN, EngineManifest, EngineProfile, Flavour
-from resnest_export.triton_repository.model_configs import Serving
+from resnest_export.triton_repository.options import Serving
 
 
 def checked_profiles(onnx: Path, card: ModelCard, serving: Serving) -> tuple[EngineProfile, ...]:

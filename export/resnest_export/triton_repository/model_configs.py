@@ -1,88 +1,42 @@
-"""The three models of a detector in Triton's repository, as configurations."""
+"""The three models of a detector in Triton's repository, as configurations in Triton's own message type."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from enum import Enum
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from resnest_core import tensors
-from resnest_core.buckets import COMMON_RATIO_HW, WASTE, Buckets, bucket_size_hw, bucket_sizes_hw
-from resnest_core.card import METADATA_KEY, NETWORK_SUFFIX, ModelCard
+from resnest_core.buckets import COMMON_RATIO_HW, WASTE, bucket_size_hw, bucket_sizes_hw
+from resnest_core.card import METADATA_KEY, NETWORK_SUFFIX, PREPROCESS_SUFFIX, ModelCard
+from resnest_core.errors import MissingExtraError
 from resnest_core.images import MAX_PIXELS
 from resnest_core.preprocess import resized_size_hw
 from resnest_core.triton_ensemble import IMAGE, SCORE_THRESHOLD
-from resnest_export.triton_repository.config import (
-    Cuda,
-    DataType,
-    GraphShape,
-    GraphSpec,
-    Kind,
-    ModelConfig,
-    ModelDynamicBatching,
-    ModelEnsembling,
-    ModelInput,
-    ModelInstanceGroup,
-    ModelOptimizationPolicy,
-    ModelOutput,
-    ModelParameter,
-    ModelQueuePolicy,
-    ModelWarmup,
-    Step,
-    TimeoutAction,
-    WarmupInput,
-)
+from resnest_export.triton_repository.options import Platform, Serving
 
-PREPROCESS_SUFFIX = "_preprocess"
+try:
+    from google.protobuf import text_format
+    from tritonclient.grpc import model_config_pb2 as pb
+    from tritonclient.utils import np_to_triton_dtype
+except (ImportError, RuntimeError) as error:  # a RuntimeError where what tritonclient needs for gRPC is missing
+    raise MissingExtraError("tritonclient[grpc]", "export") from error
+
+if TYPE_CHECKING:
+    from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+MADE_BY = "# Made by `resnest repository`: change its options, not this file.\n"
 NEWEST = -1
+VERSIONS = {"latest": {"num_versions": 1}}
+NO_CACHE = {"enable": False}
 
 
-class Platform(str, Enum):
-    """What runs the network in Triton."""
-
-    CPU = "cpu"
-    """The Python backend with ONNX Runtime or OpenVINO: all that the server from the package index has."""
-    ONNXRUNTIME = "onnxruntime"
-    """Triton's own ONNX Runtime, of the official container. Not run yet."""
-    TENSORRT = "tensorrt"
-    """Triton's own TensorRT, of the official container, with a GPU. Not run yet."""
+def to_text(config: ModelConfig) -> str:
+    """Return the content of a `config.pbtxt`; maps are sorted by key, so that equal messages give equal texts."""
+    return MADE_BY + str(text_format.MessageToString(config, as_utf8=True, use_short_repeated_primitives=True))
 
 
-class NetworkRuntime(str, Enum):
-    """What the Python backend runs the network with."""
-
-    ONNXRUNTIME = "onnxruntime"
-    OPENVINO = "openvino"
-
-
-@dataclass(frozen=True)
-class Serving:
-    """How a model is served: the options of `resnest repository`."""
-
-    platform: Platform = Platform.CPU
-    runtime: NetworkRuntime = NetworkRuntime.ONNXRUNTIME
-    """Of the platform `cpu`."""
-    threads: int = 0
-    """Of each instance of the network on the platform `cpu`; 0: its share of the CPUs that Triton may use."""
-    buckets: Buckets = Buckets.EXACT
-    max_batch: int = 8
-    queue_delay_microseconds: int = 5_000
-    """How long a request waits for others to share its batch."""
-    timeout_microseconds: int = 60_000_000
-    """How long a request may wait in a queue; its own time-out may be shorter."""
-    max_queue: int = 64
-    preprocess_instances: int = 2
-    network_instances: int = 1
-
-    @property
-    def waste(self) -> float:
-        """See `resnest_core.buckets.WASTE`: a TensorRT engine of buckets runs no other shapes, so nothing is waste."""
-        return math.inf if self.platform is Platform.TENSORRT else WASTE
-
-
-def configs(card: ModelCard, serving: Serving, profiles: int = 1) -> tuple[ModelConfig, ...]:
+def configs(card: ModelCard, serving: Serving, profiles: int = 1) -> tuple[ModelConfig, ModelConfig, ModelConfig]:
     """Return the configurations of the ensemble, the preprocessing and the network.
 
     `profiles` is how many a TensorRT engine has.
@@ -97,18 +51,24 @@ def ensemble(card: ModelCard) -> ModelConfig:
     between[tensors.ORIGINAL_SIZES] = tensors.ORIGINAL_SIZES
     found = {name: name for name in tensors.output_names(card.has_masks)}
     asked = {one.name: one.name for one in _request_inputs(card)}
-    return ModelConfig(
+    steps = [
+        pb.ModelEnsembling.Step(
+            model_name=card.name + PREPROCESS_SUFFIX, model_version=NEWEST, input_map=asked, output_map=between
+        ),
+        pb.ModelEnsembling.Step(
+            model_name=card.name + NETWORK_SUFFIX, model_version=NEWEST, input_map=between, output_map=found
+        ),
+    ]
+    original_sizes = pb.ModelOutput(name=tensors.ORIGINAL_SIZES, data_type=pb.TYPE_INT64, dims=[2])
+    return pb.ModelConfig(
         name=card.name,
         platform="ensemble",
         max_batch_size=1,
         input=_request_inputs(card),
-        output=(*_network_outputs(card), ModelOutput(tensors.ORIGINAL_SIZES, DataType.TYPE_INT64, (2,))),
-        ensemble_scheduling=ModelEnsembling(
-            (
-                Step(card.name + PREPROCESS_SUFFIX, NEWEST, input_map=asked, output_map=between),
-                Step(card.name + NETWORK_SUFFIX, NEWEST, input_map=between, output_map=found),
-            )
-        ),
+        output=[*_network_outputs(card), original_sizes],
+        version_policy=VERSIONS,
+        ensemble_scheduling=pb.ModelEnsembling(step=steps),
+        response_cache=NO_CACHE,
         parameters=_parameters(card),
     )
 
@@ -116,43 +76,48 @@ def ensemble(card: ModelCard) -> ModelConfig:
 def preprocess(card: ModelCard, serving: Serving) -> ModelConfig:
     """Return the model that decodes, resizes and pads."""
     own = {} if serving.waste == WASTE else {"waste": str(serving.waste)}
-    return ModelConfig(
+    instances = pb.ModelInstanceGroup(kind=pb.ModelInstanceGroup.KIND_CPU, count=serving.preprocess_instances)
+    return pb.ModelConfig(
         name=card.name + PREPROCESS_SUFFIX,
         backend="python",
         max_batch_size=serving.max_batch,
         input=_request_inputs(card),
-        output=tuple(ModelOutput(one.name, one.data_type, one.dims) for one in _network_inputs(card)),
-        instance_group=(ModelInstanceGroup(Kind.KIND_CPU, serving.preprocess_instances),),
-        # Decoding gains nothing from waiting for company.
+        output=[pb.ModelOutput(**tensor) for tensor in _network_inputs(card)],
+        version_policy=VERSIONS,
+        instance_group=[instances],
+        # Decoding gains nothing from waiting for a batch to fill.
         dynamic_batching=_batching(serving, queue_delay_microseconds=0),
+        response_cache=NO_CACHE,
         parameters=_parameters(card, buckets=serving.buckets.value, max_pixels=str(MAX_PIXELS), **own),
     )
 
 
 def network(card: ModelCard, serving: Serving, profiles: int = 1) -> ModelConfig:
     """Return the network itself, on the platform that is asked for; `profiles` is how many a TensorRT engine has."""
-    name, on_cpu = card.name + NETWORK_SUFFIX, serving.platform is Platform.CPU
     backend, platform, filename, kind = {
-        Platform.CPU: ("python", None, None, Kind.KIND_CPU),
-        Platform.ONNXRUNTIME: ("onnxruntime", "onnxruntime_onnx", "model.onnx", Kind.KIND_CPU),
-        Platform.TENSORRT: ("tensorrt", "tensorrt_plan", "model.plan", Kind.KIND_GPU),
+        Platform.CPU: ("python", None, None, pb.ModelInstanceGroup.KIND_CPU),
+        Platform.ONNXRUNTIME: ("onnxruntime", "onnxruntime_onnx", "model.onnx", pb.ModelInstanceGroup.KIND_CPU),
+        Platform.TENSORRT: ("tensorrt", "tensorrt_plan", "model.plan", pb.ModelInstanceGroup.KIND_GPU),
     }[serving.platform]
-    own = {"runtime": serving.runtime.value, "threads": str(serving.threads)} if on_cpu else {}
-    on_tensorrt = serving.platform is Platform.TENSORRT
+    on_cpu, on_tensorrt = serving.platform is Platform.CPU, serving.platform is Platform.TENSORRT
+    own = {"runtime": serving.runtime, "threads": str(serving.threads)} if on_cpu else {}
     # Where none are named, Triton would use the first profile only.
-    names = tuple(map(str, range(profiles))) if on_tensorrt else ()
-    return ModelConfig(
-        name=name,
+    names = map(str, range(profiles)) if on_tensorrt else ()
+    instances = pb.ModelInstanceGroup(kind=kind, count=serving.network_instances, profile=names)
+    return pb.ModelConfig(
+        name=card.name + NETWORK_SUFFIX,
         backend=backend,
         platform=platform,
         default_model_filename=filename,
         max_batch_size=serving.max_batch,
-        input=_network_inputs(card),
+        input=[pb.ModelInput(**tensor) for tensor in _network_inputs(card)],
         output=_network_outputs(card),
-        instance_group=(ModelInstanceGroup(kind, serving.network_instances, names),),
-        optimization=ModelOptimizationPolicy(_cuda_graphs(card, serving)) if on_tensorrt else None,
+        version_policy=VERSIONS,
+        instance_group=[instances],
+        optimization=pb.ModelOptimizationPolicy(cuda=_cuda_graphs(card, serving)) if on_tensorrt else None,
         dynamic_batching=_batching(serving, queue_delay_microseconds=serving.queue_delay_microseconds),
-        model_warmup=(_warmup(card, serving),),
+        model_warmup=[_warmup(card, serving)],
+        response_cache=NO_CACHE,
         parameters=_parameters(card, **own),
     )
 
@@ -162,38 +127,45 @@ def warmup_size_hw(card: ModelCard) -> tuple[int, int]:
     return resized_size_hw(COMMON_RATIO_HW, card.test_scale)
 
 
-def _cuda_graphs(card: ModelCard, serving: Serving) -> Cuda:
+def _cuda_graphs(card: ModelCard, serving: Serving) -> Any:
     """Return that a graph is captured for every bucket and the commonest batches; without buckets Triton chooses."""
-    fixed = {one.name: one.dims for one in _network_inputs(card)}
+    cuda = pb.ModelOptimizationPolicy.Cuda
+    fixed = {tensor["name"]: tensor["dims"] for tensor in _network_inputs(card)}
     specs = [
-        GraphSpec(batch, {name: GraphShape(dims) for name, dims in (fixed | {tensors.IMAGES: (*size_hw, 3)}).items()})
+        cuda.GraphSpec(
+            batch_size=batch,
+            input={
+                name: cuda.GraphSpec.Shape(dim=dims) for name, dims in (fixed | {tensors.IMAGES: (*size_hw, 3)}).items()
+            },
+        )
         for size_hw in bucket_sizes_hw(card, serving.buckets)
         for batch in sorted({1, *_preferred_batches(serving)})
     ]
-    return Cuda(graphs=True, graph_spec=tuple(specs))
+    return cuda(graphs=True, graph_spec=specs)
 
 
 def _preferred_batches(serving: Serving) -> tuple[int, ...]:
     return tuple(size for size in (serving.max_batch // 2, serving.max_batch) if size)
 
 
-def _warmup(card: ModelCard, serving: Serving) -> ModelWarmup:
+def _warmup(card: ModelCard, serving: Serving) -> Any:
     padded_hw = bucket_size_hw(warmup_size_hw(card), card, serving.buckets, serving.waste)
     inputs = {}
-    for one in _network_inputs(card):
-        if one.name == tensors.IMAGES:
-            inputs[one.name] = WarmupInput(one.data_type, (*padded_hw, 3), random_data=True)
+    for tensor in _network_inputs(card):
+        name, data_type = tensor["name"], tensor["data_type"]
+        if name == tensors.IMAGES:
+            inputs[name] = pb.ModelWarmup.Input(data_type=data_type, dims=(*padded_hw, 3), random_data=True)
         else:
-            inputs[one.name] = WarmupInput(one.data_type, one.dims, input_data_file=one.name)
-    return ModelWarmup("photograph", 1, inputs)
+            inputs[name] = pb.ModelWarmup.Input(data_type=data_type, dims=tensor["dims"], input_data_file=name)
+    return pb.ModelWarmup(name="photograph", batch_size=1, inputs=inputs)
 
 
-def _batching(serving: Serving, queue_delay_microseconds: int) -> ModelDynamicBatching:
-    return ModelDynamicBatching(
+def _batching(serving: Serving, queue_delay_microseconds: int) -> Any:
+    return pb.ModelDynamicBatching(
         preferred_batch_size=_preferred_batches(serving),
         max_queue_delay_microseconds=queue_delay_microseconds,
-        default_queue_policy=ModelQueuePolicy(
-            timeout_action=TimeoutAction.REJECT,
+        default_queue_policy=pb.ModelQueuePolicy(
+            timeout_action=pb.ModelQueuePolicy.REJECT,
             default_timeout_microseconds=serving.timeout_microseconds,
             allow_timeout_override=True,
             max_queue_size=serving.max_queue,
@@ -201,21 +173,22 @@ def _batching(serving: Serving, queue_delay_microseconds: int) -> ModelDynamicBa
     )
 
 
-def _parameters(card: ModelCard, **others: str) -> dict[str, ModelParameter]:
+def _parameters(card: ModelCard, **others: str) -> dict[str, Any]:
     values = {METADATA_KEY: card.model_dump_json(), **others}
-    return {name: ModelParameter(value) for name, value in values.items()}
+    return {name: pb.ModelParameter(string_value=value) for name, value in values.items()}
 
 
-def _request_inputs(card: ModelCard) -> tuple[ModelInput, ...]:
-    inputs = (
-        ModelInput(IMAGE, DataType.TYPE_STRING, (1,)),
-        ModelInput(SCORE_THRESHOLD, DataType.TYPE_FP32, (1,), optional=True),
-        ModelInput(tensors.WANT_MASKS, DataType.TYPE_BOOL, (1,), optional=True),
-    )
+def _request_inputs(card: ModelCard) -> list[Any]:
+    inputs = [
+        pb.ModelInput(name=IMAGE, data_type=pb.TYPE_STRING, dims=[1]),
+        pb.ModelInput(name=SCORE_THRESHOLD, data_type=pb.TYPE_FP32, dims=[1], optional=True),
+        pb.ModelInput(name=tensors.WANT_MASKS, data_type=pb.TYPE_BOOL, dims=[1], optional=True),
+    ]
     return inputs if card.has_masks else inputs[:2]
 
 
-def _network_inputs(card: ModelCard) -> tuple[ModelInput, ...]:
+def _network_inputs(card: ModelCard) -> list[dict[str, Any]]:
+    """Return the fields that an input and an output have in common, of each tensor that the network takes."""
     dims = {
         tensors.IMAGES: (-1, -1, 3),
         tensors.IMAGE_SIZES: (2,),
@@ -223,11 +196,19 @@ def _network_inputs(card: ModelCard) -> tuple[ModelInput, ...]:
         tensors.SCORE_THRESHOLDS: (1,),
         tensors.WANT_MASKS: (1,),
     }
-    types = {name: DataType(np.dtype(type_).name) for name, type_ in tensors.INPUT_TYPES.items()}
-    return tuple(ModelInput(name, types[name], dims[name]) for name in tensors.input_names(card.has_masks))
+    return [
+        {"name": name, "data_type": _data_type(tensors.INPUT_TYPES[name]), "dims": dims[name]}
+        for name in tensors.input_names(card.has_masks)
+    ]
 
 
-def _network_outputs(card: ModelCard) -> tuple[ModelOutput, ...]:
+def _network_outputs(card: ModelCard) -> list[Any]:
     shapes = tensors.output_shapes(card.max_detections, card.mask_size)
-    types = {name: DataType(np.dtype(type_).name) for name, type_ in tensors.OUTPUT_TYPES.items()}
-    return tuple(ModelOutput(name, types[name], shapes[name]) for name in tensors.output_names(card.has_masks))
+    return [
+        pb.ModelOutput(name=name, data_type=_data_type(tensors.OUTPUT_TYPES[name]), dims=shapes[name])
+        for name in tensors.output_names(card.has_masks)
+    ]
+
+
+def _data_type(dtype: Any) -> int:
+    return int(pb.DataType.Value(f"TYPE_{np_to_triton_dtype(np.dtype(dtype))}"))

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest_core import tensors
-from resnest_core.card import NETWORK_SUFFIX, ModelCard, read_card
+from resnest_core.card import NETWORK_SUFFIX, PREPROCESS_SUFFIX, ModelCard, read_card
 from resnest_core.errors import ModelNotFoundError, ParameterError
 from resnest_core.repository import installed_models, network_path
 from resnest_export.triton_repository.engine_profiles import checked_profiles
-from resnest_export.triton_repository.model_configs import PREPROCESS_SUFFIX, Platform, Serving, configs, warmup_size_hw
-from resnest_export.triton_repository.text import to_text
+from resnest_export.triton_repository.model_configs import configs, to_text, warmup_size_hw
+from resnest_export.triton_repository.options import Platform, Serving
 
 MODEL_PY = '''"""Made by `resnest repository`: the model itself is in resnest_core."""
 

@@ -70,7 +70,8 @@ def refused(error: type[ResNeStError], onnx: Path) -> str:
 
 @pytest.mark.usefixtures("module")
 def test_no_engine(onnx: Path) -> None:
-    assert "run `resnest export fake --to tensorrt --precision fp32` on" in refused(InvalidModelError, onnx)
+    command = "resnest export NAME --checkpoint none --name fake --to tensorrt --precision fp32"
+    assert f"run `{command}` on" in refused(InvalidModelError, onnx)
 
 
 @pytest.mark.usefixtures("module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from resnest_core.card import ModelCard
 from resnest_core.errors import EngineMismatchError, InvalidModelError
-from resnest_core.runtimes.tensorrt.manifest import EngineManifest, EngineProfile, Flavour, manifest_path
+from resnest_core.runtimes.fake import FAKE_CARD
+from resnest_core.runtimes.tensorrt.manifest import EngineManifest, EngineProfile, Flavour, manifest_path, model_of
 from tests.core.tensorrt.manifests import MACHINE, make_manifest, write_engine
 
 VERSION = {"version_compatible": True}
@@ -105,6 +108,74 @@ def test_one_that_does_not_is_refused_in_a_sentence(built: dict[str, Any], here:
     assert reason in sentence and "\n" not in sentence
     assert sentence.startswith("The engine of mask_rcnn_s50 ")
     assert sentence.endswith("run `resnest export mask_rcnn_s50 --to tensorrt --precision fp16` on this machine.")
+
+
+PUBLISHED_CARD = FAKE_CARD.model_copy(
+    update={
+        "name": "mask_rcnn_s50_fp16",
+        "backbone": "ResNeSt-50",
+        "precision": "fp16",
+        "checkpoint_sha256": "8a2c3d47" + 56 * "0",
+    }
+)
+OWN_CARD = PUBLISHED_CARD.model_copy(
+    update={"name": "fruit_v2_fp16", "checkpoint": "epoch 12.pth", "checkpoint_sha256": "0" * 64}
+)
+
+
+@pytest.mark.parametrize(
+    ("card", "fields", "command"),
+    [
+        (PUBLISHED_CARD, {}, "mask_rcnn_s50"),
+        (PUBLISHED_CARD.model_copy(update={"name": "fruit_fp16"}), {}, "mask_rcnn_s50 --name fruit"),
+        (OWN_CARD, {}, "mask_rcnn_s50 --checkpoint 'epoch 12.pth' --name fruit_v2"),
+        # As it was written before models had names of their own.
+        (OWN_CARD, {"detector": None}, "mask_rcnn_s50 --checkpoint 'epoch 12.pth' --name fruit_v2"),
+        (OWN_CARD, {"detector": "demo"}, "demo --checkpoint 'epoch 12.pth' --name fruit_v2"),
+    ],
+    ids=["published", "renamed", "fine-tuned", "older manifest", "another detector"],
+)
+def test_the_remedy_is_the_command_that_makes_this_model(
+    card: ModelCard, fields: dict[str, Any], command: str, tmp_path: Path
+) -> None:
+    onnx = tmp_path / "model.onnx"
+    onnx.write_bytes(b"a network")
+    plan = tmp_path / "model.plan"
+    if fields.get("detector") != "demo":  # without a manifest only the card tells
+        with pytest.raises(
+            InvalidModelError, match=re.escape(f"`resnest export {command} --to tensorrt --precision fp16`")
+        ):
+            EngineManifest.find(plan, card)
+    write_engine(onnx, **{"model": "mask_rcnn_s50", "detector": "mask_rcnn_s50"} | fields)
+    manifest = EngineManifest.find(plan, card)
+    assert manifest.remedy == f"run `resnest export {command} --to tensorrt --precision fp16` on this machine"
+    assert manifest.model == card.name.removesuffix("_fp16")
+
+
+def test_a_name_that_ends_like_a_precision_stays_whole() -> None:
+    card = PUBLISHED_CARD.model_copy(update={"name": "fruit_fp32", "precision": "fp32"})
+    assert model_of(card) == "fruit_fp32"
+
+
+@pytest.mark.parametrize(
+    ("built", "here", "runs"),
+    [
+        ("10.13.2.6", "10.13.2.10", True),
+        ("10.9.0.34", "10.13.2.6", True),
+        ("10.13.2.6", "10.13.2.6.post1", True),
+        ("10.13.2.6", "10.13.2.6b1", False),
+        ("8.6.1", "11.0.0", False),
+        ("10.13.2.6", "of a friend", False),
+    ],
+)
+def test_later_versions_run_a_version_compatible_engine(built: str, here: str, runs: bool) -> None:
+    manifest = make_manifest(tensorrt_version=built, build_options=VERSION)
+    machine = replace(MACHINE, tensorrt_version=here)
+    if runs:
+        manifest.check(machine)
+    else:
+        with pytest.raises(EngineMismatchError, match="is installed here"):
+            manifest.check(machine)
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=4), st.lists(st.integers(0, 30), min_size=1, max_size=4))

@@ -42,8 +42,9 @@ def test_a_checkpoint_becomes_an_engine_beside_the_models_file(checkpoint: Path,
     assert result.exit_code == 0, result.output
     path = network_path(tmp_path, "demo_fp16")
     assert result.output.splitlines()[-1] == str(path)
-    lines = [line for line in result.output.splitlines() if line.startswith("The engine's network: ")]
-    assert len(lines) == 6
+    for precision in ("fp32", "fp16"):
+        start = f"The engine's network in {precision}: "
+        assert sum(line.startswith(start) for line in result.output.splitlines()) == 6
     assert any(line.startswith("The most classes of proposals") for line in result.output.splitlines())
     assert sum(" AP " in line and "in fp32" in line for line in result.output.splitlines()) == 2
 

@@ -12,8 +12,10 @@ from resnest_client.bench.profiling import report as profile_report
 from resnest_client.bench.profiling.profiler import profile
 from resnest_client.bench.profiling.request import ProfileRequest
 from resnest_client.bench.profiling.results import write_profile
-from resnest_client.detector_options import DEVICE, DetectorOptions
+from resnest_client.detector_options import DetectorOptions
 from resnest_core.errors import ParameterError
+
+CPU = "cpu"
 
 
 def refuse(detector_options: DetectorOptions, other_options: bool) -> None:
@@ -24,8 +26,8 @@ def refuse(detector_options: DetectorOptions, other_options: bool) -> None:
     """
     if detector_options.url is not None:
         raise ParameterError("--profile can't look into a server: drop --url, and name --model and --runtime.")
-    if detector_options.device not in (None, DEVICE):
-        raise ParameterError(f"--profile is for the {DEVICE}, not for {detector_options.device}: drop --device.")
+    if detector_options.device not in (None, CPU):
+        raise ParameterError(f"--profile is for the {CPU}, not for {detector_options.device}: drop --device.")
     if other_options:
         raise ParameterError(
             "--profile runs one image --count times: drop --concurrency, --rate, --duration, --append, --markdown, "

@@ -6,17 +6,20 @@ are those of NVIDIA's guides "Engine Compatibility", of TensorRT 11 and of Tenso
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
+from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import Self
 
 from resnest_core.card import ModelCard
 from resnest_core.errors import EngineMismatchError, InvalidModelError
 from resnest_core.hashing import sha256
+from resnest_core.published import PUBLISHED, published_weights
 
 PLAN = "model.plan"
 
@@ -26,7 +29,7 @@ HARDWARE_COMPATIBILITY = "hardware_compatibility"  # a value of HardwareCompatib
 COMPUTE_CAPABILITIES = "compute_capabilities"  # list of str, TensorRT-RTX: all that the engine was built for
 
 LATER_MAJORS = {8: 10, 10: 11}  # which next major version runs a version-compatible engine
-AMPERE = (8, 0)
+AMPERE = Version("8.0")
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 ShapeBHW = tuple[int, int, int]
@@ -93,7 +96,11 @@ class EngineManifest(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     model: str
-    """The detector's name, as `resnest export` takes it."""
+    """The model's name, without that of a precision below fp32."""
+    detector: str | None = None
+    """What the model was exported from, as `resnest export` takes it; None, in older manifests: `model`."""
+    checkpoint: str | None = None
+    """File name of the checkpoint; None: the one that was published, or, in older manifests, unknown."""
     tensorrt_flavour: Flavour
     tensorrt_version: str
     cuda_version: str
@@ -130,15 +137,19 @@ class EngineManifest(BaseModel):
 
     @classmethod
     def find(cls, plan: Path, card: ModelCard) -> EngineManifest:
-        """Read the manifest of the engine `plan`, which is one of the card's model.
+        """Read the manifest of the engine `plan`, which is one of the card's model, and has the card's name.
 
         Raises:
             InvalidModelError: there is no engine, or its manifest is missing or damaged.
         """
+        model = model_of(card)
         if not plan.is_file():
-            command = _command(card.name.removesuffix(f"_{card.precision}"), card.precision)
+            command = _command(detector_of(card), model, own_checkpoint(card), card.precision)
             raise InvalidModelError(f"There is no {plan}: run {command} on the machine that is to run it.")
-        return cls.read(manifest_path(plan))
+        manifest = cls.read(manifest_path(plan))
+        # A folder that was renamed after the export is a model of its own.
+        own = {"model": model, "detector": manifest.detector or manifest.model, "checkpoint": own_checkpoint(card)}
+        return manifest.model_copy(update=own)
 
     @property
     def is_version_compatible(self) -> bool:
@@ -148,7 +159,8 @@ class EngineManifest(BaseModel):
     @property
     def remedy(self) -> str:
         """What to run to get an engine that fits."""
-        return f"run {_command(self.model, self.precision)} on this machine"
+        command = _command(self.detector or self.model, self.model, self.checkpoint, self.precision)
+        return f"run {command} on this machine"
 
     def check(self, machine: Machine) -> None:
         """Compare with the machine that the engine is to run on.
@@ -188,8 +200,8 @@ class EngineManifest(BaseModel):
         return f"was built with {built}, and {here} is installed here"
 
     def _runs_with(self, machine: Machine) -> bool:
-        ours, theirs = _numbers(self.tensorrt_version), _numbers(machine.tensorrt_version)
-        is_later = theirs >= ours and theirs[0] in (ours[0], LATER_MAJORS.get(ours[0]))
+        ours, theirs = _version(self.tensorrt_version), _version(machine.tensorrt_version)
+        is_later = theirs >= ours and theirs.major in (ours.major, LATER_MAJORS.get(ours.major))
         return self.is_version_compatible and is_later
 
     def _gpu(self, machine: Machine) -> str | None:
@@ -202,7 +214,7 @@ class EngineManifest(BaseModel):
             return f"was built for compute capability {', '.join(targets)}, and the {here}"
         level = self.build_options.get(HARDWARE_COMPATIBILITY, HardwareCompatibility.NONE)
         if level == HardwareCompatibility.AMPERE_PLUS:
-            is_new = _numbers(machine.compute_capability) >= AMPERE
+            is_new = _version(machine.compute_capability) >= AMPERE
             return None if is_new else f"needs compute capability 8.0 or later, and the {here}"
         if machine.compute_capability != self.compute_capability:
             return f"was built for {target}, and the {here}"
@@ -211,7 +223,7 @@ class EngineManifest(BaseModel):
 
     def _driver(self, machine: Machine) -> str | None:
         # Within a major version CUDA's drivers run what newer toolkits made.
-        if _numbers(machine.cuda_version)[0] >= _numbers(self.cuda_version)[0]:
+        if _version(machine.cuda_version).major >= _version(self.cuda_version).major:
             return None
         return f"needs CUDA {self.cuda_version}, and the driver here runs {machine.cuda_version}"
 
@@ -221,15 +233,32 @@ def manifest_path(plan: Path) -> Path:
     return plan.with_name(f"{plan.name}.json")
 
 
-def _command(model: str, precision: str) -> str:
-    return f"`resnest export {model} --to tensorrt --precision {precision}`"
+def model_of(card: ModelCard) -> str:
+    """Return a model's name without that of its precision, as `resnest export --name` takes it."""
+    return card.name if card.precision == "fp32" else card.name.removesuffix(f"_{card.precision}")
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    """Return a version such as `10.13.2.6` as numbers, up to the first part that is none."""
-    numbers: list[int] = []
-    for part in version.split("."):
-        if not part.isdecimal():
-            break
-        numbers.append(int(part))
-    return tuple(numbers) or (0,)
+def detector_of(card: ModelCard) -> str:
+    """Return what a model was exported from, as `resnest export` takes it; `NAME` where the card doesn't tell."""
+    kind = (card.family, card.backbone)
+    return next((row.name for row in PUBLISHED.values() if (row.family, row.backbone) == kind), "NAME")
+
+
+def own_checkpoint(card: ModelCard) -> str | None:
+    """Return the file name of a model's checkpoint; None: it is a published one, which `resnest export` fetches."""
+    return None if published_weights(card.checkpoint_sha256) else card.checkpoint
+
+
+def _command(detector: str, model: str, checkpoint: str | None, precision: str) -> str:
+    own = [] if checkpoint is None else ["--checkpoint", shlex.quote(checkpoint)]
+    name = [] if model == detector else ["--name", shlex.quote(model)]
+    words = ["resnest export", detector, *own, *name, "--to tensorrt --precision", precision]
+    return f"`{' '.join(words)}`"
+
+
+def _version(text: str) -> Version:
+    """Return a version such as `10.13.2.6` so that it compares; 0, which is before all others, if it is none."""
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return Version("0")
