@@ -35,7 +35,7 @@ def largest_part(mask: Mask, box: Box, size_hw: tuple[int, int]) -> NDArray[np.b
     crop, (left, top) = paste(mask, box, size_hw)
     part = np.zeros(size_hw, bool)
     if crop.any():
-        # In the frame of `paste`, as `outline` does it: in a larger one OpenCV may number parts of equal size otherwise.
+        # In the frame of `paste`, as `outline` does it: elsewhere OpenCV may number parts of equal size otherwise.
         _, parts, stats, _ = cv2.connectedComponentsWithStats(crop.astype(np.uint8), connectivity=8)
         largest = 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
         part[top : top + crop.shape[0], left : left + crop.shape[1]] = parts == largest
