@@ -98,7 +98,7 @@ def neck_settings(view: View, backbone: BackboneSettings) -> NeckSettings:
 
 def coder_settings(view: View, default_stds: Four) -> BoxCoderSettings:
     """Read `bbox_coder`; `default_stds` belong to the head that has none."""
-    default = Section(type="DeltaXYWHBBoxCoder", target_stds=default_stds)
+    default = Section({"type": "DeltaXYWHBBoxCoder", "target_stds": default_stds})
     coder = view.view("bbox_coder", default)
     coder.type("DeltaXYWHBBoxCoder", what="box coder")
     coder.only("add_ctr_clamp", False, default=False)
@@ -116,7 +116,7 @@ def coder_settings(view: View, default_stds: Four) -> BoxCoderSettings:
 def rpn_settings(view: View, neck: NeckSettings) -> RPNSettings:
     """Read `model.rpn_head`."""
     view.type("RPNHead", what="RPN head")
-    # Boxes are decoded in the same way whatever the regression was trained with; train_cfg and test_cfg are the model's.
+    # Boxes are decoded alike whatever the regression was trained with; train_cfg and test_cfg are the model's.
     view.inert(*INITIALIZATION, "loss_bbox", "reg_decoded_bbox", "train_cfg", "test_cfg")
     view.only("in_channels", neck.out_channels, default=neck.out_channels, advice="the neck gives that")
     view.required("in_channels", neck.out_channels)
@@ -135,7 +135,9 @@ def rpn_settings(view: View, neck: NeckSettings) -> RPNSettings:
 
 
 def _anchor_settings(view: View, neck: NeckSettings) -> AnchorSettings:
-    default = Section(type="AnchorGenerator", scales=[8, 16, 32], ratios=[0.5, 1.0, 2.0], strides=[4, 8, 16, 32, 64])
+    default = Section(
+        {"type": "AnchorGenerator", "scales": [8, 16, 32], "ratios": [0.5, 1.0, 2.0], "strides": [4, 8, 16, 32, 64]}
+    )
     anchors = view.view("anchor_generator", default)
     anchors.type("AnchorGenerator", what="anchor generator")
     anchors.absent("centers")

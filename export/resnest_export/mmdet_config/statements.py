@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from resnest_core.errors import ConfigError
 from resnest_export.mmdet_config.expressions import (
     BINARY,
-    NotEvaluatedError,
     Expressions,
+    NotEvaluatedError,
     binary,
 )
 from resnest_export.mmdet_config.values import Place, Section, Unevaluated, Value, containers_in
