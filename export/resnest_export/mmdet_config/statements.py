@@ -18,7 +18,7 @@ REACHES_ALL = {"exec", "eval", "globals", "locals", "vars", "setattr", "delattr"
 """Calls that can change any variable."""
 READ_BY_MMDETECTION = ("model", "train_cfg", "test_cfg", "data", "test_dataloader", "val_dataloader", "tta_model")
 """Variables that a star import may define."""
-COMPOUND = (ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.If, ast.Match)
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 ALIASING = (ast.comprehension, ast.NamedExpr, ast.Lambda)
 """Code that gives a container another name for the duration of an expression."""
 
@@ -66,10 +66,12 @@ class Statements:
             self._branch(node)
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             self._import(node)
-        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        elif isinstance(node, (*FUNCTIONS, ast.ClassDef)):
             self.local_code.add(node.name)
             self._opaque(node)
-        elif not isinstance(node, (ast.Pass, ast.Assert)):
+        elif isinstance(node, ast.Assert):
+            self._mark_changed(node)
+        elif not isinstance(node, ast.Pass):
             self._opaque(node)
 
     def _evaluated(self, node: ast.expr) -> Value:
@@ -149,8 +151,6 @@ class Statements:
         for alias in node.names:
             if alias.name == "*":
                 self._change_all(node, "is an import, which isn't made")
-                for name in READ_BY_MMDETECTION:
-                    self.names.setdefault(name, marker)
             else:
                 self.names[alias.asname or alias.name.partition(".")[0]] = marker
 
@@ -169,13 +169,14 @@ class Statements:
             self._change_all(node, "isn't followed")
         marker = self.expressions.unknown(node, "isn't followed, since it is code")
         for part in ast.walk(node):
-            if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            if isinstance(part, (*FUNCTIONS, ast.ClassDef)):
                 self.names[part.name] = marker
             elif isinstance(part, ast.alias):
                 self.names[part.asname or part.name.partition(".")[0]] = marker
             elif isinstance(part, ast.Name) and isinstance(part.ctx, (ast.Store, ast.Del)):
                 self.names[part.id] = marker
-        if isinstance(node, COMPOUND) or any(_stores_into(part) for part in ast.walk(node)):
+        runs_a_body = (hasattr(node, "body") or hasattr(node, "cases")) and not isinstance(node, FUNCTIONS)
+        if runs_a_body or any(_stores_into(part) for part in ast.walk(node)):
             self._spoil(_names_in(node), marker)
         self._mark_changed(node)
 
