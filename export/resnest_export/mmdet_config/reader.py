@@ -86,6 +86,12 @@ def _read_python(text: str, source: str, path: Path | None, readers: tuple[Path,
 def _parse(text: str, source: str) -> ast.Module:
     if len(text) > MAX_CHARACTERS:
         raise ConfigError(f"{source} has {len(text):,} characters, which no configuration has: check what it is.")
+    first = text.lstrip().partition("\n")[0].strip()
+    if re.fullmatch(r"[^=()\[\]{}'\"#]+\.(py|json|ya?ml)", first):  # `a/b.py` alone would be valid Python
+        raise ConfigError(
+            f"{source} is several files in a row, as old versions kept them ({first} is the first): "
+            "give the configuration file with --config."
+        )
     if _nesting(text) > MAX_NESTING:
         raise _too_deep(source)
     try:
@@ -93,12 +99,6 @@ def _parse(text: str, source: str) -> ast.Module:
             warnings.simplefilter("ignore")  # such as of escapes in Windows paths
             return ast.parse(text)
     except SyntaxError as error:
-        first = text.lstrip().partition("\n")[0].strip()
-        if re.fullmatch(r"\S.*\.py", first):
-            raise ConfigError(
-                f"{source} is several files in a row, as old versions kept them ({first} is the first): "
-                "give the configuration file with --config."
-            ) from error
         raise ConfigError(
             f"{source}, line {error.lineno or 1}, isn't valid Python ({error.msg}): it is cut short or damaged; "
             "give the configuration file with --config."

@@ -180,7 +180,7 @@ def test_differences_hold_both_values_and_whole_tuples_of_other_lengths() -> Non
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(ModelNotFoundError, match="yolo.*faster_rcnn_s50"):
+    with pytest.raises(ModelNotFoundError, match=r"yolo.*faster_rcnn_s50"):
         settings_of_published("yolo")
 
 
