@@ -47,9 +47,8 @@ def backbone_settings(view: View) -> BackboneSettings:
     view.type("ResNeSt", what="backbone")
     # Of training: which weights are updated, and how memory is saved.
     view.inert(*INITIALIZATION, "frozen_stages", "norm_eval", "with_cp", "zero_init_residual", "base_width")
-    depth = view.integer("depth", None)
-    if depth not in BLOCKS:
-        view.refuse("depth", f"is {depth}: ResNeSt has {', '.join(map(str, BLOCKS))}")
+    view.required("depth", 50)
+    depth = view.only("depth", *BLOCKS, default=50)
     for key, value in (("in_channels", 3), ("num_stages", 4), ("groups", 1), ("style", "pytorch")):
         view.only(key, value, default=value)
     for key, values in (
@@ -63,7 +62,7 @@ def backbone_settings(view: View) -> BackboneSettings:
     base_channels = view.integer("base_channels", 64)
     stem_channels = view.integer("stem_channels", base_channels, low=2)
     settings = BackboneSettings(
-        blocks=BLOCKS.get(depth, BLOCKS[50]),
+        blocks=BLOCKS[depth],
         stem_channels=stem_channels,
         base_channels=base_channels,
         radix=view.only("radix", 1, 2, default=2),
@@ -75,14 +74,15 @@ def backbone_settings(view: View) -> BackboneSettings:
     return settings
 
 
-def neck_settings(view: View, backbone: BackboneSettings) -> NeckSettings:
-    """Read `model.neck`."""
+def neck_settings(view: View, backbone: BackboneSettings, expected_channels: int = 256) -> NeckSettings:
+    """Read `model.neck`; `expected_channels` are what the RPN head takes, in case the neck doesn't say its own."""
     view.type("FPN", what="neck")
     view.inert(*INITIALIZATION, "no_norm_on_lateral")  # without norm
     view.only("in_channels", backbone.out_channels, default=backbone.out_channels, advice="the backbone gives that")
     view.only("start_level", 0, default=0)
     view.only("end_level", -1, 3, default=-1)
-    num_outs = view.only("num_outs", 4, 5, default=view.required("num_outs", 5))
+    view.required("num_outs", 5)
+    num_outs = view.only("num_outs", 4, 5, default=5)
     if num_outs == 5:  # otherwise there is no further level that they decide about
         view.only("add_extra_convs", False, default=False)
     view.inert("add_extra_convs", "extra_convs_on_inputs", "relu_before_extra_convs")
@@ -91,7 +91,7 @@ def neck_settings(view: View, backbone: BackboneSettings) -> NeckSettings:
         upsampling = view.view("upsample_cfg")
         upsampling.only("mode", "nearest", default="nearest")
         upsampling.done()
-    settings = NeckSettings(view.integer("out_channels", None), 4 if num_outs == 4 else 5)
+    settings = NeckSettings(view.integer("out_channels", None, fallback=expected_channels), 4 if num_outs == 4 else 5)
     view.done()
     return settings
 

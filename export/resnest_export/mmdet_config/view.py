@@ -85,17 +85,18 @@ class View:
         """Return a value that must be there."""
         value = self.take(key)
         if value is None:
-            if not isinstance(self.section.get(key), Unevaluated):
+            if _unknown_in(self.section.get(key)) is None:
                 self.refuse(key, "is missing: add it")
             return fallback
         return value
 
     def type(self, *allowed: str, what: str, default: str | None = None) -> str:
-        """Return the section's type without its scope; refuse others by name."""
+        """Return the section's type without its scope; refuse others by name, and nothing else of such a section."""
         value = self.take("type", default)
         name = bare_type(value)
         if name not in allowed:
             self.refuse("type", f"is {shortened(value)}: this {what} can't be built, only {_or(allowed)}: {ELSEWHERE}")
+            self.refusals = Refusals()  # its keys are another type's
             return allowed[0]
         return name
 
@@ -121,13 +122,16 @@ class View:
             return default
         return value
 
-    def integer(self, key: str, default: int | None, low: int = 1, high: int | None = None) -> int:
-        """Return a whole number within bounds; `default` None: the key is required."""
-        value = self.required(key, low) if default is None else self.take(key, default)
+    def integer(
+        self, key: str, default: int | None, low: int = 1, high: int | None = None, fallback: int | None = None
+    ) -> int:
+        """Return a whole number within bounds; `default` None: the key is required, `fallback` stands for it."""
+        fallback = low if fallback is None else fallback
+        value = self.required(key, fallback) if default is None else self.take(key, default)
         if not _is_integer(value) or value < low or (high is not None and value > high):
             bounds = f"at least {low}" if high is None else f"from {low} to {high}"
             self.refuse(key, f"is {shortened(value)}: it must be a whole number {bounds}")
-            return default if default is not None else low
+            return default if default is not None else fallback
         return int(value)
 
     def number(self, key: str, default: float | None, low: float, high: float, fallback: float = 0.0) -> float:

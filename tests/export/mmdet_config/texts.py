@@ -9,11 +9,55 @@ from typing import Any
 from resnest_core.errors import ConfigError
 from resnest_export.coco_classes import COCO
 from resnest_export.mmdet_config import DetectorSettings, read_config, read_config_file, settings_from_config
+from resnest_export.mmdet_config.settings import (
+    AnchorSettings,
+    BackboneSettings,
+    BatchNormSettings,
+    BoxCoderSettings,
+    BoxHeadSettings,
+    MaskHeadSettings,
+    NeckSettings,
+    NMSSettings,
+    PreprocessingSettings,
+    RCNNTestSettings,
+    RoIExtractorSettings,
+    RoIHeadSettings,
+    RPNSettings,
+    RPNTestSettings,
+)
 
 CONFIGS = Path(__file__).parents[2] / "data" / "configs"
 MISSING = object()
 NORM = {"type": "SyncBN", "requires_grad": True}
 STDS = ([0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1], [0.033, 0.033, 0.067, 0.067])
+
+SMALL_PARTS = DetectorSettings(
+    num_classes=3,
+    classes=("screw", "nut", "washer"),
+    backbone=BackboneSettings((3, 4, 6, 3), 64, 64, 2, 4, True, BatchNormSettings(1e-5)),
+    neck=NeckSettings(256, 5),
+    rpn=RPNSettings(
+        256,
+        AnchorSettings((4, 8, 16, 32, 64), (4, 8, 16, 32, 64), (4,), (0.33, 0.5, 1, 2, 3), True, 0.0),
+        BoxCoderSettings((0, 0, 0, 0), (1, 1, 1, 1), True),
+    ),
+    roi_head=RoIHeadSettings(
+        False,
+        (RoIExtractorSettings(7, 0, (4, 8, 16, 32), 56),),
+        (
+            BoxHeadSettings(
+                4, 1, 256, 1024, BatchNormSettings(1e-5), False, BoxCoderSettings(stds=(0.1, 0.1, 0.2, 0.2))
+            ),
+        ),
+        (RoIExtractorSettings(14, 0, (4, 8, 16, 32), 56),),
+        (MaskHeadSettings(4, 256, BatchNormSettings(1e-5), False, 2),),
+    ),
+    test_rpn=RPNTestSettings(2000, 0.8, 500, 0),
+    test_rcnn=RCNNTestSettings(0.1, NMSSettings("nms", 0.6), 200, 0.5),
+    preprocessing=PreprocessingSettings(
+        (123.68, 116.779, 103.939), (58.393, 57.12, 57.375), "rgb", (1024, 640), True, 32
+    ),
+)
 
 
 def plain(name: str = "small_parts", file: str = "config.py") -> dict[str, Any]:
