@@ -40,6 +40,10 @@ COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Is: lambda a, b: a is b or (a == b and isinstance(a, str)),
     ast.IsNot: lambda a, b: a is not b,
 }
+PURE: dict[str, Callable[..., Any]] = {
+    "len": len, "min": min, "max": max, "abs": abs, "round": round, "int": int, "float": float, "bool": bool
+}  # fmt: skip
+"""Functions that are evaluated: `len` of containers and strings, the others of numbers."""
 METHODS: dict[type, frozenset[str]] = {
     Section: frozenset({"update", "pop", "setdefault", "get", "copy"}),
     list: frozenset({"append", "extend", "insert", "pop", "copy"}),
@@ -159,6 +163,8 @@ class Expressions:
         function = node.func
         if isinstance(function, ast.Name) and function.id in BUILTIN_CONTAINERS and function.id not in self.names:
             value = self._container(function.id, node)
+        elif isinstance(function, ast.Name) and function.id in PURE and function.id not in self.names:
+            value = self._pure(function.id, node)
         else:
             target = self.evaluate(function.value) if isinstance(function, ast.Attribute) else None
             name = function.attr if isinstance(function, ast.Attribute) else ""
@@ -167,6 +173,13 @@ class Expressions:
             value = self._method(target, name, node)
         self.made_calls.add(id(node))
         return value
+
+    def _pure(self, name: str, node: ast.Call) -> Value:
+        arguments = [self.known(argument) for argument in node.args]
+        accepted = (Section, list, tuple, set, str) if name == "len" else NUMBERS
+        if node.keywords or not all(isinstance(argument, accepted) for argument in arguments):
+            raise NotEvaluatedError("is a call that isn't made with these arguments")
+        return PURE[name](*arguments)
 
     def _container(self, kind: str, node: ast.Call) -> Value:
         if len(node.args) > 1 or (node.keywords and kind != "dict"):

@@ -27,6 +27,9 @@ def rpn_test_settings(view: View) -> RPNTestSettings:
 def _rpn_iou_threshold(view: View) -> float:
     if "nms" not in view:
         view.inert("nms")
+        if "nms_thr" not in view:
+            view.required("nms", None)
+            return 0.7
         return view.number("nms_thr", None, 0.0, 1.0, fallback=0.7)
     nms = view.view("nms")
     nms.type("nms", what="NMS of the RPN", default="nms")

@@ -80,7 +80,7 @@ def neck_settings(view: View, backbone: BackboneSettings, expected_channels: int
     view.inert(*INITIALIZATION, "no_norm_on_lateral")  # without norm
     view.only("in_channels", backbone.out_channels, default=backbone.out_channels, advice="the backbone gives that")
     view.only("start_level", 0, default=0)
-    view.only("end_level", -1, 3, default=-1)
+    view.only("end_level", -1, default=-1)  # the versions count others differently
     view.required("num_outs", 5)
     num_outs = view.only("num_outs", 4, 5, default=5)
     if num_outs == 5:  # otherwise there is no further level that they decide about

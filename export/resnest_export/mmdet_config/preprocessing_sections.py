@@ -145,6 +145,7 @@ def _read_loader(view: View) -> None:
     view.inert("file_client_args", "backend_args", "ignore_empty")  # where files come from
     view.only("to_float32", False, default=False)
     view.only("color_type", "color", default="color")
+    view.only("channel_order", "bgr", default="bgr")
     view.only("imdecode_backend", "cv2", default="cv2", advice="images are decoded as cv2 does")
 
 

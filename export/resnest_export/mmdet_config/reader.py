@@ -6,18 +6,23 @@ import ast
 import json
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from resnest_core.errors import ConfigError
 from resnest_export.mmdet_config.expressions import Expressions
 from resnest_export.mmdet_config.merge import merged
-from resnest_export.mmdet_config.statements import Statements
+from resnest_export.mmdet_config.statements import BASE, Statements
 from resnest_export.mmdet_config.values import Place, Section, Unevaluated, Value
 
-MAX_CHARACTERS = 4_000_000
+MAX_CHARACTERS = 2_000_000
 MAX_NESTING = 90  # of brackets; CPython's parser stops at 200
+NESTING = re.compile(
+    r"""#[^\n]*|'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|[\[({]|[\])}]|[-+~]{2,}"""
+    r"""|(?:\bnot\s+){2,}|(?:\blambda\b[^:\n]*:\s*){2,}"""
+)
 MAX_BASES = 64  # files
-BASE = "_base_"
 FROM_CHECKPOINT = "the checkpoint's configuration"
 
 
@@ -47,6 +52,37 @@ def read_config(text: str, source: str = FROM_CHECKPOINT) -> Section:
         ConfigError: as above; a text of a checkpoint can't name bases.
     """
     return _read_python(text, source, None, ())
+
+
+def config_from_mapping(mapping: Mapping[str, Any], source: str = FROM_CHECKPOINT) -> Section:
+    """Make a configuration of nested plain values, such as the `ConfigDict` that a checkpoint may hold.
+
+    Args:
+        mapping: dictionaries, lists, tuples, strings, numbers and None; anything else is marked as unknown.
+        source: what it is called in messages.
+
+    Raises:
+        ConfigError: it is nested deeper than any configuration.
+    """
+    try:
+        return _section_of(mapping, source)
+    except RecursionError as error:
+        raise _too_deep(source) from error
+
+
+def _section_of(mapping: Mapping[Any, Any], source: str) -> Section:
+    return Section((str(key), _value_of(value, source)) for key, value in mapping.items())
+
+
+def _value_of(value: Any, source: str) -> Value:
+    if isinstance(value, Mapping):
+        return _section_of(value, source)
+    if isinstance(value, (list, tuple)):
+        items = [_value_of(item, source) for item in value]
+        return items if isinstance(value, list) else tuple(items)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return Unevaluated(Place(source, 1), f"an object of type {type(value).__name__}", "isn't plain data")
 
 
 def _read_file(path: Path, readers: tuple[Path, ...]) -> Section:
@@ -108,17 +144,17 @@ def _parse(text: str, source: str) -> ast.Module:
 
 
 def _nesting(text: str) -> int:
-    """Return how deep the text may nest at most; brackets and signs within strings count as well."""
+    """Return how deep brackets nest, and how many signs, `not`s or `lambda`s follow each other, outside strings."""
     depth = deepest = 0
-    for match in re.finditer(r"[\[({]|[\])}]|[-+~]{2,}|(?:\bnot\s+){2,}|(?:\blambda\b[^:\n]*:\s*){2,}", text):
+    for match in NESTING.finditer(text):
         token = match.group()
         if token in "[({":
             depth += 1
             deepest = max(deepest, depth)
         elif token in "])}":
             depth = max(depth - 1, 0)
-        else:
-            deepest = max(deepest, depth + len(token) // 4)
+        elif token[0] not in "#'\"":
+            deepest = max(deepest, len(token) // 4)
     return deepest
 
 

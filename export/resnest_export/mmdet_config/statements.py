@@ -18,6 +18,7 @@ REACHES_ALL = {"exec", "eval", "globals", "locals", "vars", "setattr", "delattr"
 """Calls that can change any variable."""
 READ_BY_MMDETECTION = ("model", "train_cfg", "test_cfg", "data", "test_dataloader", "val_dataloader", "tta_model")
 """Variables that a star import may define."""
+BASE = "_base_"
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 ALIASING = (ast.comprehension, ast.NamedExpr, ast.Lambda)
 """Code that gives a container another name for the duration of an expression."""
@@ -200,8 +201,10 @@ class Statements:
     def _change_all(self, node: ast.AST, why: str) -> None:
         marker = self.expressions.unknown(node, why)
         for name in [*self.names, *READ_BY_MMDETECTION]:
-            if name != "_base_":
+            if name != BASE:
                 self.names[name] = marker
+        base = self.names[BASE]
+        base.update(dict.fromkeys(base, marker))
 
     def _spoil(self, names: set[str], marker: Unevaluated) -> None:
         """Make every container reachable from some names unknown: for other names and containers that hold it, too."""
@@ -215,8 +218,11 @@ class Statements:
             return id(value) in spoiled
 
         for name, value in list(self.names.items()):
-            if name != "_base_" and is_spoiled(value):
-                self.names[name] = marker
+            if is_spoiled(value):
+                if name == BASE:
+                    value.update(dict.fromkeys(value, marker))
+                else:
+                    self.names[name] = marker
                 continue
             for holder in list(containers_in(value)):
                 if isinstance(holder, Section):

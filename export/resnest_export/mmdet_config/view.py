@@ -104,10 +104,11 @@ class View:
         """Return a value of which only some are supported; equal numbers are equal, lists equal tuples."""
         value = self.take(key, default)
         plain = tuple(value) if isinstance(value, list) else value
-        if not any(plain == other and isinstance(plain, bool) == isinstance(other, bool) for other in allowed):
-            self.refuse(key, f"is {shortened(value)}; supported is only {_or(map(shortened, allowed))}: {advice}")
-            return default
-        return plain
+        for other in allowed:
+            if plain == other and isinstance(plain, bool) == isinstance(other, bool):
+                return other
+        self.refuse(key, f"is {shortened(value)}; supported is only {_or(map(shortened, allowed))}: {advice}")
+        return default
 
     def absent(self, *keys: str) -> None:
         """Refuse keys that change the network, unless they are None."""

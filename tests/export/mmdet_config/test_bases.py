@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resnest_core.errors import ConfigError
-from resnest_export.mmdet_config import read_config_file, settings_from_config, settings_of_published
+from resnest_export.mmdet_config import read_config, read_config_file, settings_from_config, settings_of_published
 from resnest_export.mmdet_config.merge import merged
 from resnest_export.mmdet_config.values import Section, Unevaluated
-from tests.export.mmdet_config.texts import published_text
+from tests.export.mmdet_config.texts import plain, published_text, text_of
 
 
 def read(folder: Path, **files: str) -> Section:
@@ -104,6 +105,12 @@ def test_bases_that_cannot_be_used(files: dict[str, str], message: str, tmp_path
         read(tmp_path, **files)
 
 
+@pytest.mark.parametrize("code", ["foo(_base_.model)", "foo(_base_)", "exec('')", "x = [foo(b) for b in [_base_]]"])
+def test_code_that_may_change_a_base_makes_it_unknown(code: str, tmp_path: Path) -> None:
+    config = read(tmp_path, base="model = dict(a=1)", main=f"_base_ = 'base.py'\n{code}\nmodel = dict(b=2)")
+    assert isinstance(config["model"], Unevaluated)
+
+
 def test_long_chains_of_bases_end(tmp_path: Path) -> None:
     files = {f"c{i}": f"_base_ = 'c{i + 1}.py'" for i in range(80)}
     with pytest.raises(ConfigError, match="chain of more than 64 bases"):
@@ -132,6 +139,35 @@ def test_a_fine_tuned_configuration_on_a_base(tmp_path: Path) -> None:
     assert own.classes == ("a", "b", "c")
     assert own.num_classes == 3
     assert own.backbone == settings_of_published("mask_rcnn_s50").backbone
+
+
+def test_a_chain_of_bases_in_mmdetection_3s_layout(tmp_path: Path) -> None:
+    """Model, data set, schedule and runtime are bases of a ResNet's configuration, and that is the base of ours."""
+    whole = plain("two_fc_soft")
+    expected = settings_from_config(read_config(text_of(whole)))
+    model, backbone = whole["model"], whole["model"]["backbone"]
+    own = {"backbone": {"_delete_": True, **backbone}, "data_preprocessor": model["data_preprocessor"]}
+    of_resnet = {**model, "backbone": {"type": "ResNet", "depth": 50}, "data_preprocessor": {"pad_size_divisor": 32}}
+    data = {name: whole[name] for name in ("backend_args", "test_pipeline", "test_dataloader", "metainfo")}
+    folder = tmp_path / "configs"
+    for name, text in {
+        "_base_/models/faster.py": text_of({"model": of_resnet}),
+        "_base_/datasets/own.py": text_of(data),
+        "_base_/default_runtime.py": "default_scope = 'mmdet'\nlog_level = 'INFO'",
+        "faster/faster.py": "_base_ = ['../_base_/models/faster.py', '../_base_/datasets/own.py',\n"
+        "          '../_base_/default_runtime.py']",
+        "resnest/own.py": f"_base_ = '../faster/faster.py'\nmodel = {own!r}\n"
+        "train_pipeline = [dict(type='LoadImageFromFile', backend_args={{_base_.backend_args}})]\n"
+        "test_dataloader = dict(dataset=dict(pipeline={{_base_.test_pipeline}}))",
+    }.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    start = time.process_time()
+    config = read_config_file(folder / "resnest" / "own.py")
+    assert settings_from_config(config) == expected
+    assert time.process_time() - start < 0.5
+    assert config["train_pipeline"] == [{"type": "LoadImageFromFile", "backend_args": None}]
 
 
 SCALARS = st.none() | st.booleans() | st.integers(0, 9) | st.sampled_from(["", "x"])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from resnest_core.errors import CheckpointError, ConfigError
-from resnest_export.mmdet_config import read_config, read_config_file, settings_from_config
+from resnest_export.mmdet_config import config_from_mapping, read_config, read_config_file, settings_from_config
 from resnest_export.mmdet_config.values import Section, Unevaluated
 from tests.export.mmdet_config.texts import CONFIGS, published_text
 
@@ -47,6 +47,7 @@ def test_real_configurations_read_as_python_reads_them(path: Path) -> None:
         "name = 'x'\na = f'{name}_{3}.py'\nb = 'a' 'b'\nc = r'C:\\d' + b",
         "a = dict(type='A')\nb = [a, a]\nb[0]['type'] = 'B'",
         "a = 1; b = {'1': {2: 3.5}}\n",
+        "classes = ['a', 'b']\nn = len(classes)\nm = max(n, 3)\nk = int(7 / 2) + round(2.6)\nd = len(dict(a=1))",
         "",
     ],
 )
@@ -247,9 +248,25 @@ def test_line_numbers_after_other_line_ends() -> None:
     assert value.place.line == 3
 
 
+def test_brackets_in_names_and_comments_are_no_nesting() -> None:
+    names = [f"part {i} (left" for i in range(500)]
+    assert read_config(f"# {'(' * 200}\nclasses = {names!r}  # {'[' * 200}") == {"classes": names}
+
+
 def test_windows_paths_are_text() -> None:
     config = read_config("data_root = 'D:\\\\data\\\\parts'\nwork = r'C:\\work\\d'\nodd = 'E:\\data'")
     assert config == {"data_root": "D:\\data\\parts", "work": "C:\\work\\d", "odd": "E:\\data"}
+
+
+def test_a_mapping_of_plain_values() -> None:
+    config = config_from_mapping({"model": {"a": [1, {"b": (2.5, None)}], "c": "x"}, "d": Path})
+    assert config["model"] == {"a": [1, {"b": (2.5, None)}], "c": "x"}
+    assert isinstance(config["model"]["a"][1], Section)
+    assert isinstance(config["d"], Unevaluated)
+    circle: dict[str, Any] = {}
+    circle["a"] = circle
+    with pytest.raises(ConfigError, match="nested deeper"):
+        config_from_mapping(circle)
 
 
 def test_places_of_keys() -> None:

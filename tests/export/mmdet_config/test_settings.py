@@ -168,7 +168,7 @@ def test_thin_backbone_and_pyramid_of_four_levels() -> None:
     config = plain()
     model = config["model"]
     model["backbone"].update(base_channels=32, stem_channels=None)
-    model["neck"].update(in_channels=[128, 256, 512, 1024], out_channels=96, num_outs=4, end_level=3)
+    model["neck"].update(in_channels=[128, 256, 512, 1024], out_channels=96, num_outs=4)
     model["rpn_head"].update(in_channels=96)
     model["rpn_head"]["anchor_generator"].update(strides=[4, 8, 16, 32])
     for part in ("bbox_roi_extractor", "mask_roi_extractor"):
