@@ -72,6 +72,8 @@ class Expressions:
         self.names = names
         self.source = source
         self.variables = variables
+        self.not_evaluated: list[ast.expr] = []
+        """Expressions that were found unknown since the list was cleared."""
         self.made_calls: set[int] = set()
         """Calls that were evaluated, by the identity of their node."""
 
@@ -91,8 +93,10 @@ class Expressions:
         try:
             return self._value(node)
         except NotEvaluatedError as error:
+            self.not_evaluated.append(node)
             return self.unknown(node, error.why)
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            self.not_evaluated.append(node)
             return self.unknown(node, f"fails ({type(error).__name__}: {error})")
 
     def known(self, node: ast.expr) -> Value:

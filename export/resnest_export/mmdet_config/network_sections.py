@@ -17,7 +17,7 @@ from resnest_export.mmdet_config.settings import (
     NeckSettings,
     RPNSettings,
 )
-from resnest_export.mmdet_config.values import Section
+from resnest_export.mmdet_config.values import Section, Value, shortened
 from resnest_export.mmdet_config.view import ELSEWHERE, View
 
 INITIALIZATION = ("init_cfg", "pretrained")  # weights come from the checkpoint
@@ -165,11 +165,19 @@ def _anchor_settings(view: View, neck: NeckSettings) -> AnchorSettings:
 
 def _strides(anchors: View) -> tuple[int, ...]:
     values = anchors.required("strides", [4, 8, 16, 32, 64])
-    pairs = [tuple(value) if isinstance(value, (list, tuple)) else (value, value) for value in values]
-    if not all(len(set(pair)) == 1 and type(pair[0]) is int and pair[0] > 0 for pair in pairs) or not pairs:
-        anchors.refuse("strides", f"is {values!r}: strides must be whole numbers, the same in x and y: {ELSEWHERE}")
+    strides = tuple(map(_stride, values)) if isinstance(values, (list, tuple)) else ()
+    if not strides or 0 in strides:
+        anchors.refuse(
+            "strides", f"is {shortened(values)}: strides must be whole numbers, the same in x and y: {ELSEWHERE}"
+        )
         return (4, 8, 16, 32, 64)
-    return tuple(pair[0] for pair in pairs)
+    return strides
+
+
+def _stride(value: Value) -> int:
+    """Return a stride that may be written as a pair of equal numbers; 0 where it isn't one."""
+    first, second = value if isinstance(value, (list, tuple)) and len(value) == 2 else (value, value)
+    return first if type(first) is type(second) is int and first == second and first > 0 else 0
 
 
 def _scales(anchors: View) -> tuple[float, ...]:

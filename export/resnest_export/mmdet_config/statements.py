@@ -19,6 +19,7 @@ REACHES_ALL = {"exec", "eval", "globals", "locals", "vars", "setattr", "delattr"
 READ_BY_MMDETECTION = ("model", "train_cfg", "test_cfg", "data", "test_dataloader", "val_dataloader", "tta_model")
 """Variables that a star import may define."""
 BASE = "_base_"
+CHANGED = "may be changed by code that isn't run"
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 ALIASING = (ast.comprehension, ast.NamedExpr, ast.Lambda)
 """Code that gives a container another name for the duration of an expression."""
@@ -76,10 +77,17 @@ class Statements:
             self._opaque(node)
 
     def _evaluated(self, node: ast.expr) -> Value:
-        """Evaluate an expression, and mark what calls in it that aren't made may change."""
+        """Evaluate an expression, and mark what calls in it that aren't made may change.
+
+        What is evaluated after such a call may depend on it, so then the whole value is unknown. What isn't known may
+        also be another name for a container that it mentions, and be changed through that.
+        """
+        self.expressions.not_evaluated.clear()
         value = self.expressions.evaluate(node)
-        self._mark_changed(node)
-        return value
+        mentioned = {name for part in self.expressions.not_evaluated for name in _names_in(part)}
+        changed = self._mark_changed(node)
+        changed = self._spoil(mentioned, self.expressions.unknown(node, CHANGED)) or changed
+        return self.expressions.unknown(node, CHANGED) if changed and not isinstance(value, Unevaluated) else value
 
     def _assign(self, target: ast.expr, value: Value, node: ast.stmt) -> None:
         if isinstance(target, ast.Name):
@@ -169,34 +177,34 @@ class Statements:
         if isinstance(node, (ast.Raise, ast.Global, ast.Nonlocal)):
             self._change_all(node, "isn't followed")
         marker = self.expressions.unknown(node, "isn't followed, since it is code")
-        for part in ast.walk(node):
+        runs_a_body = (hasattr(node, "body") or hasattr(node, "cases")) and not isinstance(node, FUNCTIONS)
+        if runs_a_body or isinstance(node, ast.AugAssign) or any(_stores_into(part) for part in ast.walk(node)):
+            self._spoil(_names_in(node), marker)
+        self._mark_changed(node)
+        for part in ast.walk(node):  # last: a name's old container may have been changed before
             if isinstance(part, (*FUNCTIONS, ast.ClassDef)):
                 self.names[part.name] = marker
             elif isinstance(part, ast.alias):
                 self.names[part.asname or part.name.partition(".")[0]] = marker
             elif isinstance(part, ast.Name) and isinstance(part.ctx, (ast.Store, ast.Del)):
                 self.names[part.id] = marker
-        runs_a_body = (hasattr(node, "body") or hasattr(node, "cases")) and not isinstance(node, FUNCTIONS)
-        if runs_a_body or any(_stores_into(part) for part in ast.walk(node)):
-            self._spoil(_names_in(node), marker)
-        self._mark_changed(node)
 
-    def _mark_changed(self, node: ast.AST) -> None:
-        """Mark the containers that calls within a piece of code may change, where they weren't made."""
-        why = "may be changed by code that isn't run"
-        for part in ast.walk(node):
-            if isinstance(part, ast.NamedExpr):
-                self.names[part.target.id] = self.expressions.unknown(node, why)
+    def _mark_changed(self, node: ast.AST) -> bool:
+        """Mark what calls within a piece of code may change, where they weren't made; return whether there is any."""
+        marker = self.expressions.unknown(node, CHANGED)
         made = self.expressions.made_calls
         calls = [part for part in ast.walk(node) if isinstance(part, ast.Call) and id(part) not in made]
-        if not calls:
-            return
+        assigned = [part.target.id for part in ast.walk(node) if isinstance(part, ast.NamedExpr)]
+        changed = bool(assigned)
         mentioned = {name for call in calls for name in _names_in(call)}
         if mentioned & (REACHES_ALL | self.local_code) or any(_holds(call.func, ast.Lambda) for call in calls):
-            self._change_all(node, why)
-        if any(_holds(node, kind) for kind in ALIASING):
+            self._change_all(node, CHANGED)
+            changed = True
+        if assigned or (calls and any(_holds(node, kind) for kind in ALIASING)):
             mentioned = _names_in(node)
-        self._spoil(mentioned, self.expressions.unknown(node, why))
+        changed = self._spoil(mentioned, marker) or changed
+        self.names.update(dict.fromkeys(assigned, marker))
+        return changed
 
     def _change_all(self, node: ast.AST, why: str) -> None:
         marker = self.expressions.unknown(node, why)
@@ -206,11 +214,11 @@ class Statements:
         base = self.names[BASE]
         base.update(dict.fromkeys(base, marker))
 
-    def _spoil(self, names: set[str], marker: Unevaluated) -> None:
-        """Make every container reachable from some names unknown: for other names and containers that hold it, too."""
+    def _spoil(self, names: set[str], marker: Unevaluated) -> bool:
+        """Make every container reachable from some names unknown, wherever else it is held; return whether any is."""
         spoiled = {id(container) for name in names for container in containers_in(self.names.get(name))}
         if not spoiled:
-            return
+            return False
 
         def is_spoiled(value: Value) -> bool:
             if isinstance(value, tuple):
@@ -229,6 +237,7 @@ class Statements:
                     holder.update({key: marker for key, item in holder.items() if is_spoiled(item)})
                 else:
                     holder[:] = [marker if is_spoiled(item) else item for item in holder]
+        return True
 
 
 def _names_in(node: ast.AST) -> set[str]:
