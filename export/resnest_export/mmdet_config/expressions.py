@@ -95,8 +95,7 @@ class Expressions:
         except NotEvaluatedError as error:
             self.not_evaluated.append(node)
             return self.unknown(node, error.why)
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-            self.not_evaluated.append(node)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # Python would fail as well
             return self.unknown(node, f"fails ({type(error).__name__}: {error})")
 
     def known(self, node: ast.expr) -> Value:

@@ -86,7 +86,7 @@ def agrees(ours: Any, theirs: Any) -> bool:
     return type(ours) is type(theirs) and bool(ours == theirs)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=200)
 @given(statements=st.lists(STATEMENTS, min_size=1, max_size=6))
 def test_what_is_known_is_what_python_computes(statements: list[str]) -> None:
     text = "\n".join(["a = dict(k=1, m=dict(k=[1]))", "b = [dict(k=2), a]", "c = dict(k=b)", *statements])
