@@ -10,6 +10,7 @@
     │   ├── InvalidModelError      the model file is damaged, or not one of ours
     │   └── EngineMismatchError    the TensorRT engine was built for another machine, or from another model
     ├── CheckpointError            the checkpoint doesn't fit the detector, or is damaged
+    │   └── ConfigError            the configuration can't be read, or describes what can't be built
     ├── DownloadError              the checkpoint couldn't be fetched whole
     ├── AccessError                request refused: key missing, unknown or rate-limited
     ├── RuntimeUnavailableError    the runtime or server can't answer now; later it may
@@ -61,6 +62,17 @@ class EngineMismatchError(ModelError):
 
 class CheckpointError(ResNeStError):
     """The checkpoint doesn't fit the detector, or is damaged."""
+
+
+class ConfigError(CheckpointError):
+    """The mmdetection configuration can't be read, or describes a detector that can't be built.
+
+    `refusals` holds one sentence per setting that can't be built; it is empty where the text can't be read at all.
+    """
+
+    def __init__(self, message: str, refusals: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.refusals = refusals
 
 
 class DownloadError(ResNeStError):
