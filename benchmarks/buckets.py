@@ -64,7 +64,7 @@ def padding(images: Sequence[Path], card: ModelCard) -> Table:
     sizes = [load_image(path).shape[:2] for path in images]
     for scale in (card.test_scale, FULL):
         scaled = card.model_copy(update={"test_scale": scale})
-        resized = [resized_size_hw((height, width), scale) for height, width in sizes]
+        resized = [resized_size_hw((height, width), scaled) for height, width in sizes]
         exact = sum(height * width for height, width in padded(resized, scaled, Buckets.EXACT))
         for buckets in Buckets:
             shapes = padded(resized, scaled, buckets)

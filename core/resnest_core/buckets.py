@@ -37,17 +37,19 @@ def bucket_sizes_hw(card: ModelCard, buckets: Buckets) -> list[tuple[int, int]]:
     """Return the buckets' (height, width), smallest area first, lying before standing; none for `exact`."""
     if buckets is Buckets.EXACT:
         return []
+    if not card.keep_ratio:
+        return padded_sizes_hw(card, Buckets.EXACT)
     long, short = max(card.test_scale), min(card.test_scale)
     longs = {min(int(short * ratio + 0.5), long) for ratio in LONG_TO_SHORT[buckets]} | {long}
-    lying = [_padded((short, side), card.size_divisor) for side in sorted(longs)]
-    return list(dict.fromkeys(size for height, width in lying for size in ((height, width), (width, height))))
+    sizes = [size for side in sorted(longs) for size in ((short, side), (side, short))]
+    return list(dict.fromkeys(_padded(size, card) for size in sizes))
 
 
 def bucket_size_hw(
     size_hw: tuple[int, int], card: ModelCard, buckets: Buckets, waste: float = WASTE
 ) -> tuple[int, int]:
     """Return the (height, width) that a resized image of `size_hw` is padded to; see WASTE for `waste`."""
-    height, width = exact = _padded(size_hw, card.size_divisor)
+    height, width = exact = _padded(size_hw, card)
     for bucket in bucket_sizes_hw(card, buckets):
         if height <= bucket[0] and width <= bucket[1]:
             return bucket if bucket[0] * bucket[1] <= waste * height * width else exact
@@ -56,15 +58,19 @@ def bucket_size_hw(
 
 def padded_sizes_hw(card: ModelCard, buckets: Buckets, waste: float = WASTE) -> list[tuple[int, int]]:
     """Return every (height, width) that an image of whatever shape may be padded to, smallest area first."""
-    long, short = _padded((max(card.test_scale), min(card.test_scale)), card.size_divisor)
-    steps = range(card.size_divisor, long + 1, card.size_divisor)
-    # An image reaches the test scale with its longer side or with its shorter one.
-    lying = [(side, long) for side in steps if side <= short] + [(short, side) for side in steps if side >= short]
-    exact = [*lying, *((width, height) for height, width in lying)]
-    sizes = {bucket_size_hw(size, card, buckets, waste) for size in exact}
+    long, short = max(card.test_scale), min(card.test_scale)
+    if card.keep_ratio:
+        # An image reaches the test scale with its longer side or with its shorter one.
+        steps = [min(side, long) for side in range(card.size_divisor, long + card.size_divisor, card.size_divisor)]
+        landscape = [(min(side, short), long) for side in steps] + [(short, max(side, short)) for side in steps]
+        resized = [*landscape, *((width, height) for height, width in landscape)]
+    else:
+        resized = [(card.test_scale[1], card.test_scale[0])]
+    sizes = {bucket_size_hw(size, card, buckets, waste) for size in resized}
     return sorted(sizes, key=lambda size: (size[0] * size[1], size))
 
 
-def _padded(size_hw: tuple[int, int], divisor: int) -> tuple[int, int]:
-    height, width = (side + -side % divisor for side in size_hw)
-    return height, width
+def _padded(size_hw: tuple[int, int], card: ModelCard) -> tuple[int, int]:
+    least = card.pad_size_hw or (0, 0)
+    height, width = (max(side, low) for side, low in zip(size_hw, least, strict=True))
+    return height + -height % card.size_divisor, width + -width % card.size_divisor

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from resnest_core.errors import InvalidModelError, ParameterError
 from resnest_core.onnx_metadata import read_metadata
@@ -30,14 +31,27 @@ class ModelCard(BaseModel):
     category_ids: tuple[int, ...]
     """The data set's id of each class; COCO's run from 1 to 90 with gaps."""
     test_scale: tuple[int, int]
-    """(long, short) side in pixels that an image is fitted into, keeping its ratio."""
-    size_divisor: int = 32
+    """With `keep_ratio` the (long, short) side in pixels that an image is fitted into, else its (width, height)."""
+    keep_ratio: bool = True
+    size_divisor: int = Field(default=32, ge=1)
     """Padded height and width are multiples of this."""
+    pad_size_hw: tuple[int, int] | None = None
+    """(height, width) that images are padded to at least, before `size_divisor` applies; None: no fixed size."""
+    mean: tuple[float, float, float] = (123.68, 116.779, 103.939)
+    """Subtracted in the network, per channel in `channel_order`, in units of 0…255."""
+    std: tuple[float, float, float] = (58.393, 57.12, 57.375)
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    """Order in which the network sees the channels; `images` is RGB in any case."""
     score_threshold: float = 0.05
     """The model's own: no detection at or below it."""
+    nms: dict[str, str | float | bool | None] = {"type": "nms", "iou_threshold": 0.5}
+    """`type` is `nms` or `soft_nms`, with the settings of mmcv's operator of that name."""
     max_detections: int = 100
+    """K: the most detections of an image that the network returns."""
     mask_size: int | None = None
     """Side of the square masks; None for a model without masks."""
+    mask_threshold: float = 0.5
+    """Probability from which (≥) a pixel belongs to a mask."""
     box_ap: float | None = None
     """Published box AP (COCO val2017, in percent); None for weights that weren't published with one."""
     mask_ap: float | None = None

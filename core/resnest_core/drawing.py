@@ -41,7 +41,7 @@ def draw(
     canvas = pixels.copy()
     if shown.masks is not None:
         for mask, box_xyxy, color in zip(shown.masks, shown.boxes_xyxy, colors, strict=True):
-            _shade(canvas, mask, box_xyxy, color, line)
+            _shade(canvas, mask, box_xyxy, card.mask_threshold, color, line)
     picture = PIL.Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
     for box, color in zip(boxes, colors, strict=True):
@@ -69,9 +69,9 @@ def class_color(label: int) -> Color:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def _shade(canvas: Pixels, mask: Mask, box_xyxy: Box, color: Color, line: int) -> None:
+def _shade(canvas: Pixels, mask: Mask, box_xyxy: Box, threshold: float, color: Color, line: int) -> None:
     """Tint a mask's pixels, and draw its outline."""
-    crop, (x, y) = paste(mask, box_xyxy, (canvas.shape[0], canvas.shape[1]))
+    crop, (x, y) = paste(mask, box_xyxy, (canvas.shape[0], canvas.shape[1]), threshold=threshold)
     region = canvas[y : y + crop.shape[0], x : x + crop.shape[1]]
     if not crop.any():
         return

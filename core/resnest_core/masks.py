@@ -1,16 +1,15 @@
 """From the network's small maps to masks in the forms that clients take; memory is bounded by each box, not the image.
 
 A map is float16 (S, S): the probability of the predicted class over the box, row by row. Every form takes
-`(mask, box_xyxy, image_size_hw)` and returns something JSON can hold.
+`(mask, box_xyxy, image_size_hw, threshold=…)` and returns something JSON can hold.
 """
 
 from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import contourpy
 import cv2
@@ -22,28 +21,39 @@ from resnest_core.errors import ParameterError
 
 Mask: TypeAlias = NDArray[np.float16]
 Box: TypeAlias = NDArray[np.float32]
-MaskForm: TypeAlias = Callable[[Mask, Box, tuple[int, int]], Any]
 
-THRESHOLD = 0.5
+
+class MaskForm(Protocol):
+    """Makes an answer of one mask: what JSON can hold."""
+
+    def __call__(self, mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int], *, threshold: float = ...) -> Any: ...
+
+
+THRESHOLD = 0.5  # the published detectors'; `ModelCard.mask_threshold` is a model's own
 POLYGON_TOLERANCE = 0.5  # pixels by which a polygon may leave the mask's outline
 
 
-def paste(mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int]) -> tuple[NDArray[np.bool_], tuple[int, int]]:
-    """Return the binary mask over its box, bool (h, w), and the box's corner (x, y) in the image.
+def paste(
+    mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int], *, threshold: float = THRESHOLD
+) -> tuple[NDArray[np.bool_], tuple[int, int]]:
+    """Return the binary mask over its box, bool (h, w), and its corner (x, y) in the image.
 
     As in mmdetection: pixel p samples the map bilinearly at ((p + 0.5 − start) / extent · S − 0.5), with zeros outside,
-    and belongs to the mask from 0.5 on. A pixel whose centre lies outside the box can't reach that.
+    and belongs to the mask from `threshold` on. Outside of the box a sample is at most 0.5, and falls to 0 within half
+    a cell: with a lower threshold a mask may leave its box by a part of that.
     """
     height, width = image_size_hw
     x1, y1, x2, y2 = (float(value) for value in box_xyxy)
-    left, top = max(math.floor(x1), 0), max(math.floor(y1), 0)
-    right, bottom = min(math.ceil(x2), width), min(math.ceil(y2), height)
+    beyond = max(0.5 - threshold, 0.0) / mask.shape[0]  # of the box's width and height
+    across, down = beyond * (x2 - x1), beyond * (y2 - y1)
+    left, top = max(math.floor(x1 - across), 0), max(math.floor(y1 - down), 0)
+    right, bottom = min(math.ceil(x2 + across), width), min(math.ceil(y2 + down), height)
     if x2 <= x1 or y2 <= y1 or right <= left or bottom <= top:
         return np.zeros((0, 0), bool), (left, top)
     rows = _interpolation(top, bottom, y1, y2, mask.shape[0])
     columns = _interpolation(left, right, x1, x2, mask.shape[1])
     # Laid out by columns, as COCO's run lengths are counted.
-    by_columns = columns @ mask.T.astype(np.float32) @ rows.T >= THRESHOLD
+    by_columns = columns @ mask.T.astype(np.float32) @ rows.T >= threshold
     return by_columns.T, (left, top)
 
 
@@ -57,9 +67,9 @@ def _interpolation(first: int, last: int, start: float, end: float, size: int) -
     return weights
 
 
-def rle(mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int]) -> dict[str, Any]:
+def rle(mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int], *, threshold: float = THRESHOLD) -> dict[str, Any]:
     """Return COCO's compressed run lengths, `{"size": [h, w], "counts": "…"}`, without a canvas of the whole image."""
-    crop, (left, top) = paste(mask, box_xyxy, image_size_hw)
+    crop, (left, top) = paste(mask, box_xyxy, image_size_hw, threshold=threshold)
     height, width = image_size_hw
     # COCO counts down the columns: a run begins or ends wherever neighbours in a column differ.
     step = crop.shape[0] + 1  # a column and the gap that parts it from the one before
@@ -83,18 +93,23 @@ def rle(mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int]) -> dict[str, 
 
 
 def polygons(
-    mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int], tolerance: float = POLYGON_TOLERANCE
+    mask: Mask,
+    box_xyxy: Box,
+    image_size_hw: tuple[int, int],
+    tolerance: float = POLYGON_TOLERANCE,
+    *,
+    threshold: float = THRESHOLD,
 ) -> list[list[list[list[float]]]]:
     """Return the mask's parts as polygons: each a list of rings, the outline first, holes after, of points [x, y].
 
     Points are in pixels of the image, where pixel 0 spans 0…1. `tolerance` is how far, in pixels, a ring may leave the
     outline; 0 keeps every corner.
     """
-    crop, (left, top) = paste(mask, box_xyxy, image_size_hw)
+    crop, (left, top) = paste(mask, box_xyxy, image_size_hw, threshold=threshold)
     if not crop.any():
         return []
     contours = contourpy.contour_generator(z=np.pad(crop, 1).astype(np.float32), fill_type="OuterOffset")
-    parts = contours.filled(THRESHOLD, 2.0)
+    parts = contours.filled(0.5, 2.0)
     corner = np.array([left, top]) - 0.5  # the frame's own pixel, and half a pixel from centres to edges
     return [
         [_simplify(points[start:end], tolerance, corner) for start, end in pairwise(offsets)]
@@ -110,14 +125,20 @@ def _simplify(ring: NDArray[np.float64], tolerance: float, corner: NDArray[np.fl
     return kept
 
 
-def png(mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int]) -> dict[str, Any]:
+def png(mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int], *, threshold: float = THRESHOLD) -> dict[str, Any]:
     """Return the mask over its box as a grey PNG of 0 and 255: `{"offset": [x, y], "size": [h, w], "data": base64}`."""
-    crop, (left, top) = paste(mask, box_xyxy, image_size_hw)
+    crop, (left, top) = paste(mask, box_xyxy, image_size_hw, threshold=threshold)
     data = cv2.imencode(".png", crop.astype(np.uint8) * 255)[1].tobytes() if crop.size else b""
     return {"offset": [left, top], "size": list(crop.shape), "data": base64.b64encode(data).decode()}
 
 
-def raw(mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int]) -> dict[str, Any]:  # noqa: ARG001 - a MaskForm
+def raw(
+    mask: Mask,
+    box_xyxy: Box,  # noqa: ARG001
+    image_size_hw: tuple[int, int],  # noqa: ARG001
+    *,
+    threshold: float = THRESHOLD,  # noqa: ARG001
+) -> dict[str, Any]:
     """Return the map itself: `{"shape": [S, S], "dtype": "float16", "data": base64}`, little-endian."""
     data = base64.b64encode(mask.astype("<f2").tobytes()).decode()
     return {"shape": list(mask.shape), "dtype": "float16", "data": data}

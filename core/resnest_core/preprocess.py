@@ -31,8 +31,14 @@ class PreparedImage:
     original_size_hw: tuple[int, int]
 
 
-def resized_size_hw(size_hw: tuple[int, int], test_scale: tuple[int, int]) -> tuple[int, int]:
-    """Return the (height, width) of an image fitted into `test_scale` (long, short), rounded as mmcv does."""
+def resized_size_hw(size_hw: tuple[int, int], card: ModelCard) -> tuple[int, int]:
+    """Return the (height, width) that an image is resized to: fitted into the card's test scale, rounded as mmcv does.
+
+    Without `keep_ratio` that is the test scale itself.
+    """
+    test_scale = card.test_scale
+    if not card.keep_ratio:
+        return test_scale[1], test_scale[0]
     height, width = size_hw
     scale = min(max(test_scale) / max(size_hw), min(test_scale) / min(size_hw))
     return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
@@ -44,7 +50,7 @@ def prepare(pixels: Pixels, card: ModelCard, buckets: Buckets = Buckets.EXACT, w
     A bucket with more than `waste` times the image's own padded area isn't used.
     """
     original = pixels.shape[0], pixels.shape[1]
-    height, width = resized_size_hw(original, card.test_scale)
+    height, width = resized_size_hw(original, card)
     padded = np.empty((*bucket_size_hw((height, width), card, buckets, waste), 3), np.uint8)
     padded[height:], padded[:height, width:] = 0, 0
     cv2.resize(pixels, (width, height), dst=padded[:height, :width], interpolation=cv2.INTER_LINEAR)

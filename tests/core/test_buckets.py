@@ -41,7 +41,7 @@ def test_by_hand(
 
 @given(sides, sides, st.sampled_from(Buckets))
 def test_an_image_fits_into_its_bucket_which_wastes_little(height: int, width: int, buckets: Buckets) -> None:
-    resized = resized_size_hw((height, width), CARD.test_scale)
+    resized = resized_size_hw((height, width), CARD)
     exact, bucket = (bucket_size_hw(resized, CARD, each) for each in (Buckets.EXACT, buckets))
     assert all(side >= inside and side % 32 == 0 for side, inside in zip(bucket, resized, strict=True))
     assert bucket == exact or bucket in bucket_sizes_hw(CARD, buckets)
@@ -50,7 +50,7 @@ def test_an_image_fits_into_its_bucket_which_wastes_little(height: int, width: i
 
 @given(sides, sides, st.sampled_from(Buckets))
 def test_every_padded_size_is_known_beforehand(height: int, width: int, buckets: Buckets) -> None:
-    resized = resized_size_hw((height, width), CARD.test_scale)
+    resized = resized_size_hw((height, width), CARD)
     assert bucket_size_hw(resized, CARD, buckets) in padded_sizes_hw(CARD, buckets)
 
 
@@ -70,3 +70,24 @@ def test_prepared_images_are_the_same_but_for_the_padding() -> None:
         np.testing.assert_array_equal(first.pixels[:height, :width], second.pixels[:height, :width])
         for prepared in (first, second):
             assert not prepared.pixels[height:].any() and not prepared.pixels[:, width:].any()
+
+
+VARIANTS = [
+    {"size_divisor": 1},
+    {"size_divisor": 64},
+    {"keep_ratio": False},
+    {"test_scale": (512, 512)},
+    {"pad_size_hw": (900, 1400), "size_divisor": 1},
+]
+
+
+@given(sides, sides, st.sampled_from(Buckets), st.sampled_from(VARIANTS))
+def test_of_other_test_pipelines_every_padded_size_is_known_too(
+    height: int, width: int, buckets: Buckets, update: dict[str, object]
+) -> None:
+    card = CARD.model_copy(update=update)
+    resized = resized_size_hw((height, width), card)
+    padded = bucket_size_hw(resized, card, buckets)
+    assert padded in padded_sizes_hw(card, buckets)
+    assert padded[0] >= resized[0] and padded[1] >= resized[1]
+    assert all(side % card.size_divisor == 0 for side in padded)

@@ -225,3 +225,34 @@ def test_form_by_name() -> None:
     assert mask_form("none") is None
     with pytest.raises(ParameterError, match="rle, polygons, png, raw or none, not outline"):
         mask_form("outline")
+
+
+@settings(deadline=None)
+@given(cases, st.sampled_from([0.05, 0.3, 0.4, 0.5, 0.6, 0.9]), st.sampled_from(["rle", "png"]))
+def test_every_form_follows_the_threshold(case: tuple[Mask, Box, tuple[int, int]], threshold: float, form: str) -> None:
+    """mmdetection's paste samples the map at every pixel of the image, zeros outside of it, and compares with ≥."""
+    mask, box_xyxy, (height, width) = case
+    x1, y1, x2, y2 = (float(value) for value in box_xyxy)
+    expected = np.zeros((height, width), bool)
+    if x2 > x1 and y2 > y1:
+        rows, columns = (
+            np.maximum(
+                1 - abs(np.subtract.outer((np.arange(side) + 0.5 - low) / (high - low) * size, np.arange(size) + 0.5)),
+                0,
+            )
+            for side, low, high, size in ((height, y1, y2, mask.shape[0]), (width, x1, x2, mask.shape[1]))
+        )
+        sampled = rows @ mask.astype(float) @ columns.T
+        expected = sampled >= threshold
+        certain = abs(sampled - threshold) > 1e-3
+    else:
+        certain = np.ones((height, width), bool)
+    crop, (x, y) = paste(mask, box_xyxy, (height, width), threshold=threshold)
+    found = np.zeros((height, width), bool)
+    found[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
+    assert not ((found != expected) & certain).any()
+    answer = MASK_FORMS[form](mask, box_xyxy, (height, width), threshold=threshold)
+    if form == "rle":
+        assert coco_mask.area({"size": answer["size"], "counts": answer["counts"].encode()}) == found.sum()
+    else:
+        assert (answer["offset"], answer["size"]) == ([x, y], list(crop.shape))

@@ -15,6 +15,7 @@ from tests.core.examples import DATA, seeds
 
 GOLDEN = sorted(DATA.glob("*/golden/**/*.npz"))
 SCALES = {"demo": (533, 320), "parity": (1333, 800)}
+CARD = FAKE_CARD.model_copy(update={"test_scale": (1333, 800)})
 SMALL = FAKE_CARD.model_copy(update={"test_scale": (107, 64)})
 
 sides = st.integers(1, 200)
@@ -48,6 +49,44 @@ def test_sizes_and_pixels_are_mmdetections(path: Path) -> None:
         np.testing.assert_allclose(values, golden["input_value"], atol=1e-5)
 
 
+# Test pipelines of the configurations in tests/data/configs.
+CONFIGURED: dict[str, dict[str, object]] = {
+    "small_parts": {"test_scale": (1024, 640)},
+    "two_fc_soft": {"test_scale": (800, 608), "keep_ratio": False},
+    "bgr_cascade": {"test_scale": (512, 512), "size_divisor": 64},
+}
+
+
+@pytest.mark.parametrize(
+    "path", sorted(DATA.glob("configs/*/golden/*.npz")), ids=lambda path: f"{path.parts[-3]}-{path.stem}"
+)
+def test_sizes_of_other_test_pipelines_are_mmdetections(path: Path) -> None:
+    card = FAKE_CARD.model_copy(update=CONFIGURED[path.parts[-3]])
+    with np.load(path) as golden:
+        prepared = prepare(noise(0, *golden["image_size_hw"]), card)
+        assert prepared.image_size_hw == tuple(golden["resized_hw"])
+        assert prepared.pixels.shape[:2] == tuple(golden["padded_hw"])
+        factors = np.divide(prepared.image_size_hw, prepared.original_size_hw)[::-1]
+        np.testing.assert_array_equal(factors.astype(np.float32), golden["scale_factor_xy"])
+
+
+@pytest.mark.parametrize(
+    ("update", "resized_hw", "padded_hw"),
+    [
+        ({"size_divisor": 1}, (53, 107), (53, 107)),
+        ({"size_divisor": 16}, (53, 107), (64, 112)),
+        ({"pad_size_hw": (100, 90), "size_divisor": 1}, (53, 107), (100, 107)),
+        ({"pad_size_hw": (100, 200), "size_divisor": 32}, (53, 107), (128, 224)),
+        ({"keep_ratio": False}, (64, 107), (64, 128)),
+    ],
+)
+def test_padding_by_hand(update: dict[str, object], resized_hw: tuple[int, int], padded_hw: tuple[int, int]) -> None:
+    prepared = prepare(noise(0, 50, 101), SMALL.model_copy(update=update))
+    assert (prepared.image_size_hw, prepared.pixels.shape[:2]) == (resized_hw, padded_hw)
+    height, width = resized_hw
+    assert not prepared.pixels[height:].any() and not prepared.pixels[:, width:].any()
+
+
 @pytest.mark.parametrize(
     ("size_hw", "expected_hw"),
     [
@@ -60,12 +99,12 @@ def test_sizes_and_pixels_are_mmdetections(path: Path) -> None:
     ],
 )
 def test_sizes_by_hand(size_hw: tuple[int, int], expected_hw: tuple[int, int]) -> None:
-    assert resized_size_hw(size_hw, (1333, 800)) == expected_hw
+    assert resized_size_hw(size_hw, CARD) == expected_hw
 
 
 @given(st.integers(1, 100_000), st.integers(1, 100_000))
 def test_resized_size_stays_within_the_scale_and_touches_it(height: int, width: int) -> None:
-    resized = resized_size_hw((height, width), (1333, 800))
+    resized = resized_size_hw((height, width), CARD)
     assert 1 <= max(resized) <= 1333 and 1 <= min(resized) <= 800
     assert max(resized) == 1333 or min(resized) == 800
     scale = min(1333 / max(height, width), 800 / min(height, width))

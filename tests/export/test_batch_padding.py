@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from resnest_core import load_detector
 from resnest_core.buckets import Buckets
+from resnest_core.card import ModelCard
 from resnest_core.detector import InProcessDetector
 from resnest_core.images import load_image
 from resnest_core.preprocess import prepare, resized_size_hw
@@ -23,9 +24,9 @@ BUCKETS = Buckets.LANDSCAPE_PORTRAIT
 LYING, STANDING = (300, 500), (500, 300)  # images of the test scale's own shape: whoever shares their batch is padded
 
 
-def preprocessed(image: np.ndarray, scale: tuple[int, int]) -> Tensor:
+def preprocessed(image: np.ndarray, card: ModelCard) -> Tensor:
     """Resize and normalise an RGB image as mmdetection's pipeline and data preprocessor do: float (3, H, W)."""
-    height, width = resized_size_hw((image.shape[0], image.shape[1]), scale)
+    height, width = resized_size_hw((image.shape[0], image.shape[1]), card)
     pixels = torch.from_numpy(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)).float()
     return ((pixels - torch.tensor(MEAN)) / torch.tensor(STD)).permute(2, 0, 1)
 
@@ -56,7 +57,7 @@ def test_a_bucket_pads_as_a_batch_of_mmdetection_does(photograph: str) -> None:
         (answer,) = served.infer([image], [card.score_threshold], [True])
 
     neighbour = np.full((*(LYING if pixels.shape[0] <= pixels.shape[1] else STANDING), 3), 128, np.uint8)
-    batch = [preprocessed(each, card.test_scale) for each in (pixels, neighbour)]
+    batch = [preprocessed(each, card) for each in (pixels, neighbour)]
     images = stack_batch(batch, card.size_divisor)
     assert images.shape[2:] == image.pixels.shape[:2] != prepare(pixels, card).pixels.shape[:2]
 

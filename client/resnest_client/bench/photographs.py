@@ -27,7 +27,7 @@ class Photograph:
 
     def padded_size_hw(self, card: ModelCard) -> tuple[int, int]:
         """Return the (height, width) at which the model sees it, where its shape isn't put into a bucket."""
-        return bucket_size_hw(resized_size_hw(self.size_hw, card.test_scale), card, Buckets.EXACT)
+        return bucket_size_hw(resized_size_hw(self.size_hw, card), card, Buckets.EXACT)
 
 
 def read_photographs(folder: Path, seed: int, console: Console) -> list[Photograph]:

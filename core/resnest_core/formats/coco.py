@@ -32,5 +32,5 @@ def coco(detections: Detections, card: ModelCard, *, masks: str = "rle", image_i
     ]
     if detections.masks is not None and wanted:
         for row, mask, box in zip(rows, detections.masks, detections.boxes_xyxy, strict=True):
-            row["segmentation"] = rle(mask, box, detections.image_size_hw)
+            row["segmentation"] = rle(mask, box, detections.image_size_hw, threshold=card.mask_threshold)
     return rows

@@ -43,7 +43,7 @@ def native(
     ]
     if detections.masks is not None and form is not None:
         for row, mask, box in zip(rows, detections.masks, detections.boxes_xyxy, strict=True):
-            row["mask"] = form(mask, box, detections.image_size_hw)
+            row["mask"] = form(mask, box, detections.image_size_hw, threshold=card.mask_threshold)
     return {"model": card.name, "image": {"width": width, "height": height}, "detections": rows}
 
 

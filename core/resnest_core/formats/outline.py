@@ -6,11 +6,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest_core.masks import POLYGON_TOLERANCE, Box, Mask, paste
+from resnest_core.masks import POLYGON_TOLERANCE, THRESHOLD, Box, Mask, paste
 
 
 def outline(
-    mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int], tolerance: float = POLYGON_TOLERANCE
+    mask: Mask,
+    box_xyxy: Box,
+    image_size_hw: tuple[int, int],
+    tolerance: float = POLYGON_TOLERANCE,
+    *,
+    threshold: float = THRESHOLD,
 ) -> NDArray[np.int32]:
     """Return the outline of the mask's largest part as points x, y, int32 (N, 2); no points where the mask is empty.
 
@@ -18,7 +23,7 @@ def outline(
     masks with it. `tolerance` is how far, in pixels, the ring may leave the rim; 0 keeps every corner. Holes and other
     parts are lost: `polygons` of `resnest_core.masks` keeps them. A part of one pixel is one point, a line two or more.
     """
-    crop, corner = paste(mask, box_xyxy, image_size_hw)
+    crop, corner = paste(mask, box_xyxy, image_size_hw, threshold=threshold)
     if not crop.any():
         return np.zeros((0, 2), np.int32)
     _, parts, stats, _ = cv2.connectedComponentsWithStats(crop.astype(np.uint8), connectivity=8)

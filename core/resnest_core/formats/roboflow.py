@@ -59,12 +59,12 @@ def roboflow(
     ]
     if detections.masks is not None and wanted:
         for row, mask, box in zip(rows, detections.masks, detections.boxes_xyxy, strict=True):
-            row["points"] = _points(mask, box, detections.image_size_hw)
+            row["points"] = _points(mask, box, detections.image_size_hw, card.mask_threshold)
     return {"inference_id": str(uuid4()), "image": {"width": width, "height": height}, "predictions": rows}
 
 
-def _points(mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int]) -> list[dict[str, float]]:
-    ring: list[list[float]] = outline(mask, box_xyxy, image_size_hw).tolist()
+def _points(mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int], threshold: float) -> list[dict[str, float]]:
+    ring: list[list[float]] = outline(mask, box_xyxy, image_size_hw, threshold=threshold).tolist()
     if not ring:
         ring = [((box_xyxy[:2] + box_xyxy[2:]).astype(float) / 2).round(BOX_DECIMALS).tolist()]
     ring += ring[:1] * (FEWEST_POINTS - len(ring))

@@ -50,7 +50,7 @@ def ultralytics(
     ]
     if detections.masks is not None and wanted:
         for row, mask, box in zip(rows, detections.masks, detections.boxes_xyxy, strict=True):
-            x, y = outline(mask, box, detections.image_size_hw).T.tolist()
+            x, y = outline(mask, box, detections.image_size_hw, threshold=card.mask_threshold).T.tolist()
             row["segments"] = {"x": x, "y": y}
     return {
         "images": [{"shape": list(detections.image_size_hw), "results": rows, "speed": {}}],

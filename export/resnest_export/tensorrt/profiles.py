@@ -22,7 +22,7 @@ def profiles(card: ModelCard, buckets: Buckets, max_batch: int) -> tuple[EngineP
     sizes_hw = bucket_sizes_hw(card, buckets) or padded_sizes_hw(card, buckets)
     found: list[EngineProfile] = []
     for common in (COMMON_RATIO_HW, COMMON_RATIO_HW[::-1]):
-        height, width = bucket_size_hw(resized_size_hw(common, card.test_scale), card, buckets)
+        height, width = bucket_size_hw(resized_size_hw(common, card), card, buckets)
         shapes = [hw for hw in sizes_hw if (hw[0] <= hw[1]) == (common == COMMON_RATIO_HW)]
         heights, widths = zip(*shapes, (height, width), strict=True)
         for first, most in ((1, 1), (2, max_batch)):

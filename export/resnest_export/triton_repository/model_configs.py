@@ -124,7 +124,7 @@ def network(card: ModelCard, serving: Serving, profiles: int = 1) -> ModelConfig
 
 def warmup_size_hw(card: ModelCard) -> tuple[int, int]:
     """Return the (height, width) of the resized image in the warm-up request."""
-    return resized_size_hw(COMMON_RATIO_HW, card.test_scale)
+    return resized_size_hw(COMMON_RATIO_HW, card)
 
 
 def _cuda_graphs(card: ModelCard, serving: Serving) -> Any:

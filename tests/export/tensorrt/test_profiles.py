@@ -38,5 +38,5 @@ def test_every_bucket_is_held(buckets: Buckets) -> None:
 
 @given(height=st.integers(1, 6000), width=st.integers(1, 6000))
 def test_without_buckets_every_image_is_held(height: int, width: int) -> None:
-    padded = bucket_size_hw(resized_size_hw((height, width), CARD.test_scale), CARD, Buckets.EXACT)
+    padded = bucket_size_hw(resized_size_hw((height, width), CARD), CARD, Buckets.EXACT)
     assert any(profile.holds((1, *padded)) for profile in profiles(CARD, Buckets.EXACT, 1))
