@@ -120,7 +120,7 @@ def networks(
     return [
         (Precision.FP32, "ONNX Runtime", lambda: OnnxRuntime.load(paths[Precision.FP32])),
         (Precision.FP16, "ONNX Runtime", lambda: OnnxRuntime.load(paths[Precision.FP16])),
-        (Precision.BF16, "PyTorch", lambda: PyTorchRuntime(DeployedDetector(FixedSizeDetector(detector)), card)),
+        (Precision.BF16, "PyTorch", lambda: PyTorchRuntime(DeployedDetector(FixedSizeDetector(detector), card), card)),
         (Precision.INT8, "ONNX Runtime", lambda: OnnxRuntime.load(paths[Precision.INT8])),
         (Precision.INT8, "OpenVINO", lambda: OpenVinoRuntime.load(paths[Precision.INT8])),
         (Precision.FP8, "ONNX Runtime", lambda: UnoptimizedOnnxRuntime.load(paths[Precision.FP8])),

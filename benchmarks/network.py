@@ -123,7 +123,7 @@ def pytorch(name: str, checkpoint: Path, threads: int, inputs: Tensors, card: Mo
     torch.set_num_threads(threads)
     detector = build(find_config(name))
     import_weights(detector, load_checkpoint(checkpoint).state_dict)
-    network = DeployedDetector(detector)
+    network = DeployedDetector(detector, card)
     arrays = [torch.from_numpy(inputs[name]) for name in tensors.input_names(card.has_masks)]
 
     def run() -> None:

@@ -37,6 +37,8 @@ class ModelCard(BaseModel):
     """Padded height and width are multiples of this."""
     pad_size_hw: tuple[int, int] | None = None
     """(height, width) that images are padded to at least, before `size_divisor` applies; None: no fixed size."""
+    pad_is_image: bool = False
+    """Whether the padding to `pad_size_hw` counts as black image: it is normalised, and boxes may reach into it."""
     mean: tuple[float, float, float] = (123.68, 116.779, 103.939)
     """Subtracted in the network, per channel in `channel_order`, in units of 0…255."""
     std: tuple[float, float, float] = (58.393, 57.12, 57.375)

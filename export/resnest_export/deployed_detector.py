@@ -1,31 +1,33 @@
-"""The network as it is deployed: uint8 pixels in, boxes in original pixels out; the detector within knows none."""
+"""The network as it is deployed: uint8 pixels in, boxes in original pixels out; the detector within knows neither."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from resnest_core.card import ModelCard
 from resnest_export.models.boxes import clip
-
-MEAN = (123.68, 116.779, 103.939)  # RGB
-STD = (58.393, 57.12, 57.375)
-SCORE_THRESHOLD = 0.05  # the detectors' own
 
 
 class DeployedDetector(nn.Module):
     """Takes and gives the tensors of `resnest_core.tensors`, in that order.
 
-    `detector` has the signature of `TwoStageDetector.forward`.
+    Args:
+        detector: has the signature of `TwoStageDetector.forward`.
+        card: of the model: how images are normalised, and the lowest threshold.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, detector: nn.Module) -> None:
+    def __init__(self, detector: nn.Module, card: ModelCard) -> None:
         super().__init__()
         self.detector = detector
-        self.register_buffer("mean", torch.tensor(MEAN), persistent=False)
-        self.register_buffer("std", torch.tensor(STD), persistent=False)
+        self.is_bgr = card.channel_order == "bgr"
+        self.score_threshold = card.score_threshold
+        self.image_pad_hw = card.pad_size_hw if card.pad_is_image else None
+        self.register_buffer("mean", torch.tensor(card.mean), persistent=False)
+        self.register_buffer("std", torch.tensor(card.std), persistent=False)
 
     def forward(
         self,
@@ -38,7 +40,10 @@ class DeployedDetector(nn.Module):
         if want_masks is None:
             want_masks = torch.ones_like(score_thresholds, dtype=torch.bool)
         found = self.detector(
-            self.normalize(images, image_sizes), image_sizes, score_thresholds.clamp(min=SCORE_THRESHOLD), want_masks
+            self.normalize(images, image_sizes),
+            self._sizes_with_pad(image_sizes),
+            score_thresholds.clamp(min=self.score_threshold),
+            want_masks,
         )
         valid = found.scores > -torch.inf  # (B, K)
         scale = original_sizes.float() / image_sizes.float()  # (B, 2), y x
@@ -52,9 +57,28 @@ class DeployedDetector(nn.Module):
         return outputs if found.masks is None else (*outputs, found.masks.half())
 
     def normalize(self, images: Tensor, image_sizes: Tensor) -> Tensor:
-        """Return float (B, 3, H, W) of uint8 (B, H, W, 3): normalised inside `image_sizes` (B, 2), 0 outside."""
-        rows = torch.arange(images.shape[1], device=images.device) < image_sizes[:, :1]  # (B, H)
-        columns = torch.arange(images.shape[2], device=images.device) < image_sizes[:, 1:]  # (B, W)
-        inside = (rows[:, :, None] & columns[:, None, :])[:, None]  # (B, 1, H, W)
-        pixels = (images.float() - self.mean) / self.std
+        """Return float (B, 3, H, W) of uint8 (B, H, W, 3): normalised inside `image_sizes` (B, 2), 0 outside.
+
+        Padding that counts as image is normalised black.
+        """
+        inside = self._inside(images, image_sizes)
+        pixels = images.float()
+        if self.image_pad_hw is not None:
+            pixels = pixels * inside.permute(0, 2, 3, 1)
+            inside = self._inside(images, self._sizes_with_pad(image_sizes))
+        if self.is_bgr:
+            pixels = pixels.flip(-1)
+        pixels = (pixels - self.mean) / self.std
         return pixels.permute(0, 3, 1, 2) * inside
+
+    def _inside(self, images: Tensor, sizes_hw: Tensor) -> Tensor:
+        """Return which pixels are in the upper left `sizes_hw` (B, 2) of each image: bool (B, 1, H, W)."""
+        rows = torch.arange(images.shape[1], device=images.device) < sizes_hw[:, :1]  # (B, H)
+        columns = torch.arange(images.shape[2], device=images.device) < sizes_hw[:, 1:]  # (B, W)
+        return (rows[:, :, None] & columns[:, None, :])[:, None]
+
+    def _sizes_with_pad(self, image_sizes: Tensor) -> Tensor:
+        """Return (B, 2): the height and width that count as image."""
+        if self.image_pad_hw is None:
+            return image_sizes
+        return torch.maximum(image_sizes, image_sizes.new_tensor(self.image_pad_hw))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,15 +21,15 @@ from resnest_core.runtimes import RUNTIMES, preferred_runtime
 from resnest_export.check import check
 from resnest_export.checkpoint import Checkpoint, class_names, import_weights, load_checkpoint, num_classes
 from resnest_export.coco_classes import category_ids
-from resnest_export.deployed_detector import SCORE_THRESHOLD, DeployedDetector
+from resnest_export.deployed_detector import DeployedDetector
 from resnest_export.models import ZOO, DetectorConfig, build
 from resnest_export.models.detector import TwoStageDetector
-from resnest_export.models.roi_heads import MASK_ROI_SIZE
 from resnest_export.precision import Gate, Precision, model_name
 from resnest_export.quantize import calibration_images, quantize
 from resnest_export.request import ExportRequest
 from resnest_export.to_onnx import export_onnx, save_with_card
 
+MASK_THRESHOLD = 0.5  # of detectors without masks, where it decides nothing
 ON_CPUS = (Precision.INT8, Precision.BF16)
 """Precisions below fp32 that CPUs run; the others are of TensorRT's engines."""
 
@@ -125,7 +125,7 @@ def export_network(source: ExportSource, gate: Gate | None, report: Callable[[st
         is_fp32 = precision is Precision.FP32
         exact = part if is_fp32 else Path(folder) / "exact.onnx"
         export_onnx(source.detector, exact_card, exact, winograd=winograd)
-        network = DeployedDetector(source.detector)
+        network = DeployedDetector(source.detector, exact_card)
         for line in check(exact, network, exact_card):
             report(line if is_fp32 else f"The network in fp32: {line}")
         fastest = RUNTIMES[preferred_runtime("cpu").name]
@@ -155,8 +155,8 @@ def fitted(
     config: DetectorConfig, checkpoint: Checkpoint, max_proposals: int | None
 ) -> tuple[DetectorConfig, DetectorConfig]:
     """Return a row of the table with the checkpoint's number of classes: with all proposals, and with so many."""
-    whole = replace(config, num_classes=num_classes(checkpoint.state_dict))
-    return whole, replace(whole, max_proposals=max_proposals or whole.max_proposals)
+    whole = config.with_classes(num_classes(checkpoint.state_dict))
+    return whole, whole if max_proposals is None else whole.with_proposals(max_proposals)
 
 
 def build_with_weights(config: DetectorConfig, checkpoint: Checkpoint) -> TwoStageDetector:
@@ -206,16 +206,27 @@ def make_card(
         and is_whole
     )
     proposals = "" if is_whole else f"The box heads look at {config.max_proposals} proposals at most."
+    settings = config.settings
+    preprocessing, test = settings.preprocessing, settings.test_rcnn
     return ModelCard(
         name=model_name(name or config.name, precision),
         family=config.family,
         backbone=config.backbone,
         classes=classes,
         category_ids=category_ids(classes),
-        test_scale=config.test_scale,
-        score_threshold=SCORE_THRESHOLD,
-        max_detections=config.max_detections,
-        mask_size=2 * MASK_ROI_SIZE if config.masks else None,
+        test_scale=preprocessing.scale,
+        keep_ratio=preprocessing.keep_ratio,
+        size_divisor=preprocessing.size_divisor,
+        pad_size_hw=preprocessing.pad.size_hw if preprocessing.pad else None,
+        pad_is_image=preprocessing.pad is not None and preprocessing.pad.before_normalization,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        channel_order=preprocessing.channel_order,
+        score_threshold=test.score_thr,
+        nms={name: value for name, value in asdict(test.nms).items() if value is not None},
+        max_detections=test.max_per_img,
+        mask_size=settings.roi_head.mask_size,
+        mask_threshold=MASK_THRESHOLD if test.mask_thr_binary is None else test.mask_thr_binary,
         box_ap=row.box_ap if row and published else None,
         mask_ap=row.mask_ap if row and published else None,
         checkpoint=checkpoint_path.name,

@@ -19,7 +19,7 @@ from resnest_export.batch_norm_folding import fold_batch_norm
 from resnest_export.deployed_detector import DeployedDetector
 from resnest_export.models.detector import TwoStageDetector
 from resnest_export.onnx_domain import DOMAIN, VERSION
-from resnest_export.ops.functions import function_bodies
+from resnest_export.ops.functions import SOFT_NMS, function_bodies
 from resnest_export.winograd import use_winograd
 
 OPSET = 18
@@ -37,14 +37,15 @@ def export_onnx(detector: TwoStageDetector, card: ModelCard, path: Path, *, wino
     fold_batch_norm(detector)
     if winograd:
         use_winograd(detector)
-    model = trace(DeployedDetector(detector), card)
-    model.functions.extend(function_bodies())
+    model = trace(DeployedDetector(detector, card), card)
+    uses_soft_nms = any(node.op_type == SOFT_NMS for node in model.graph.node)
+    model.functions.extend(function_bodies(soft_nms=uses_soft_nms))
     save_with_card(model, card, path)
 
 
 def trace(network: DeployedDetector, card: ModelCard) -> onnx.ModelProto:
     """Return `network` as ONNX without the custom operators' bodies and without the card."""
-    model = _trace(network, card.has_masks)
+    model = _trace(network, card)
     if DOMAIN not in {opset.domain for opset in model.opset_import}:
         model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, VERSION))
     model.ir_version = min(model.ir_version, IR_VERSION)
@@ -62,11 +63,17 @@ def save_with_card(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
     onnx.checker.check_model(path, full_check=True)
 
 
-def _trace(network: DeployedDetector, has_masks: bool) -> onnx.ModelProto:
+def _trace(network: DeployedDetector, card: ModelCard) -> onnx.ModelProto:
+    has_masks = card.has_masks
     batch = torch.export.Dim("batch")
-    height, width = 32 * torch.export.Dim("rows"), 32 * torch.export.Dim("columns")
-    sizes = torch.tensor([EXAMPLE_SIZE_HW] * 2)  # a batch of one would be taken for a constant
-    example = (torch.zeros(2, *EXAMPLE_SIZE_HW, 3, dtype=torch.uint8), sizes, sizes.clone(), torch.zeros(2, 1))
+    step = 32 if card.size_divisor % 32 == 0 else card.size_divisor
+    height, width = (
+        step * torch.export.Dim(name) if step > 1 else torch.export.Dim(name) for name in ("rows", "columns")
+    )
+    # Any multiples that aren't equal; a batch of one would be taken for a constant.
+    size_hw = tuple(side + step - 32 if step < 32 else side for side in EXAMPLE_SIZE_HW)
+    sizes = torch.tensor([size_hw] * 2)
+    example = (torch.zeros(2, *size_hw, 3, dtype=torch.uint8), sizes, sizes.clone(), torch.zeros(2, 1))
     if has_masks:
         example = (*example, torch.ones(2, 1, dtype=torch.bool))  # type: ignore[assignment]
     dynamic = ({0: batch, 1: height, 2: width}, *({0: batch} for _ in example[1:]))

@@ -15,9 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from resnest_export.models.heads import FCNMaskHead, Shared4Conv1FCBBoxHead
+from resnest_export.models.heads import ConvFCBBoxHead, FCNMaskHead
 from resnest_export.models.layers import ConvModule
-from resnest_export.models.roi_heads import BOX_ROI_SIZE, MASK_ROI_SIZE
 
 OUTPUTS, TAPS = 4, 3
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
@@ -30,10 +29,10 @@ SMALLEST_WIDTH = 128
 def use_winograd(model: nn.Module) -> None:
     """Let, in place, the wide box and mask heads of `model` work so; their batch norms are folded."""
     for module in model.modules():
-        if isinstance(module, Shared4Conv1FCBBoxHead):
-            module.shared_convs = _fewer_multiplications(module.shared_convs, BOX_ROI_SIZE)
+        if isinstance(module, ConvFCBBoxHead):
+            module.shared_convs = _fewer_multiplications(module.shared_convs, module.roi_size)
         elif isinstance(module, FCNMaskHead):
-            module.convs = _fewer_multiplications(module.convs, MASK_ROI_SIZE)
+            module.convs = _fewer_multiplications(module.convs, module.roi_size)
 
 
 def _fewer_multiplications(modules: nn.ModuleList, map_size: int) -> nn.ModuleList:

@@ -98,7 +98,7 @@ def run_pytorch(
     hooks = [part.register_forward_hook(_keeper(seen, key)) for key, part in parts.items()]
     inputs = [torch.from_numpy(array) for array in stack([image]).values()]
     with torch.inference_mode():
-        outputs = DeployedDetector(detector)(*inputs, torch.zeros(1, 1))
+        outputs = DeployedDetector(detector, card(name))(*inputs, torch.zeros(1, 1))
     for hook in hooks:
         hook.remove()
     return unpacked(outputs, image), seen

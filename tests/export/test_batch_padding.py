@@ -15,7 +15,7 @@ from resnest_core.card import ModelCard
 from resnest_core.detector import InProcessDetector
 from resnest_core.images import load_image
 from resnest_core.preprocess import prepare, resized_size_hw
-from resnest_export.deployed_detector import MEAN, STD, DeployedDetector
+from resnest_export.deployed_detector import DeployedDetector
 from resnest_export.models import ZOO, build
 from tests.export import goldens
 from tests.weights import REPOSITORY, demo_state_dict
@@ -28,7 +28,7 @@ def preprocessed(image: np.ndarray, card: ModelCard) -> Tensor:
     """Resize and normalise an RGB image as mmdetection's pipeline and data preprocessor do: float (3, H, W)."""
     height, width = resized_size_hw((image.shape[0], image.shape[1]), card)
     pixels = torch.from_numpy(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)).float()
-    return ((pixels - torch.tensor(MEAN)) / torch.tensor(STD)).permute(2, 0, 1)
+    return ((pixels - torch.tensor(card.mean)) / torch.tensor(card.std)).permute(2, 0, 1)
 
 
 def stack_batch(images: list[Tensor], divisor: int) -> Tensor:
@@ -66,7 +66,7 @@ def test_a_bucket_pads_as_a_batch_of_mmdetection_does(photograph: str) -> None:
     sizes = torch.tensor([each.shape[1:] for each in batch])
     originals = torch.tensor([pixels.shape[:2], neighbour.shape[:2]])
     with torch.inference_mode():
-        outputs = OfNormalised(detector)(images, sizes, originals, torch.zeros(2, 1))
+        outputs = OfNormalised(detector, card)(images, sizes, originals, torch.zeros(2, 1))
     expected = goldens.unpacked([tensor[:1] for tensor in outputs], image)
     assert len(expected)
     goldens.assert_agrees(goldens.as_answer(expected), goldens.as_answer(answer))

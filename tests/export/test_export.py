@@ -6,7 +6,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +132,7 @@ def test_figures_of_two_sizes_and_batches(fine_tuned: tuple[Path, str]) -> None:
 
 def test_check_refuses_another_network(fine_tuned: tuple[Path, str]) -> None:
     path = network_path(fine_tuned[0], "demo")
-    detector = build(replace(ZOO["demo"], num_classes=len(NAMES)))
+    detector = build(ZOO["demo"].with_classes(len(NAMES)))
     weights = demo_state_dict(len(NAMES))
     for key, change, message in (
         ("roi_head.bbox_head.fc_reg.weight", 1.2, r"differs from PyTorch at 480×320 alone: \d+ detections, \d"),
@@ -141,7 +140,7 @@ def test_check_refuses_another_network(fine_tuned: tuple[Path, str]) -> None:
     ):
         detector.load_state_dict({**weights, key: weights[key] * change})
         with pytest.raises(InvalidModelError, match=message):
-            list(check(path, DeployedDetector(detector), read_card(path)))
+            list(check(path, DeployedDetector(detector, read_card(path)), read_card(path)))
 
 
 @pytest.mark.usefixtures("quick")

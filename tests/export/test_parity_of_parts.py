@@ -126,7 +126,7 @@ def test_masks_of_a_cascade(name: str, photograph: str) -> None:
 def test_fast_operators_answer_what_the_plain_ones_do(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole detector with the operators that anyone can read, on a small image."""
     image = prepare(load_image(goldens.photograph_path("311303_panorama")), goldens.card(name))
-    network = DeployedDetector(filled(name))
+    network = DeployedDetector(filled(name), goldens.card(name))
     inputs = [torch.from_numpy(array) for array in stack([image]).values()]
     with torch.inference_mode():
         fast = network(*inputs, torch.zeros(1, 1))

@@ -47,7 +47,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def networks(monkeypatch: pytest.MonkeyPatch) -> Networks:
     """Networks that were exported; at half the demo's size, since nothing here depends on it."""
-    monkeypatch.setitem(ZOO, "demo", replace(ZOO["demo"], test_scale=(267, 160)))
+    monkeypatch.setitem(ZOO, "demo", ZOO["demo"].with_scale((267, 160)))
     return without_tracing(monkeypatch)
 
 

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from resnest_export.batch_norm_folding import fold_batch_norm
+from resnest_export.mmdet_config.settings import BatchNormSettings
 from resnest_export.models import ZOO, build
 from resnest_export.models.layers import ConvModule
 from resnest_export.winograd import WinogradConvs, transforms, use_winograd
 
 
 def convs(count: int, channels: int) -> list[ConvModule]:
-    modules = [ConvModule(channels, channels, 3, norm_relu=True).eval() for _ in range(count)]
+    modules = [ConvModule(channels, channels, 3, norm=BatchNormSettings(), relu=True).eval() for _ in range(count)]
     for module in modules:
         fold_batch_norm(module)
     return modules

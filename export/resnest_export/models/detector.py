@@ -7,20 +7,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from resnest_export.mmdet_config.settings import RCNNTestSettings
+from resnest_export.models.boxes import clip
 from resnest_export.models.fpn import FPN
 from resnest_export.models.resnest import ResNeSt
 from resnest_export.models.roi_heads import CascadeRoIHead, RoIHead
 from resnest_export.models.rpn import RPN
-from resnest_export.ops import batched_nms, topk
-
-IOU_THRESHOLD = 0.5
+from resnest_export.ops import batched_nms, batched_soft_nms, topk
 
 
 class DetectorOutput(NamedTuple):
     """Detections of B images, K rows each, best score first.
 
     boxes (B, K, 4) in resized pixels; scores (B, K), −inf where there is no detection; labels (B, K);
-    masks (B, K, 28, 28), 0 where there is none, or None for a detector without masks.
+    masks (B, K, S, S), 0 where there is none, or None for a detector without masks.
     """
 
     boxes: Tensor
@@ -30,17 +30,31 @@ class DetectorOutput(NamedTuple):
 
 
 class TwoStageDetector(nn.Module):
-    """Backbone, pyramid, proposals, and what the regions hold."""
+    """Backbone, pyramid, proposals, and what the regions hold.
+
+    Args:
+        test: thresholds, NMS, and how many detections.
+        clips_detections: whether detections may leave the resized image and are clipped to it.
+    """
 
     def __init__(
-        self, backbone: ResNeSt, neck: FPN, rpn_head: RPN, roi_head: RoIHead | CascadeRoIHead, max_detections: int
+        self,
+        backbone: ResNeSt,
+        neck: FPN,
+        rpn_head: RPN,
+        roi_head: RoIHead | CascadeRoIHead,
+        test: RCNNTestSettings,
+        *,
+        clips_detections: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.neck = neck
         self.rpn_head = rpn_head
         self.roi_head = roi_head
-        self.max_detections = max_detections
+        self.test = test
+        self.clips_detections = clips_detections
+        self.max_detections = test.max_per_img
 
     @property
     def has_masks(self) -> bool:
@@ -52,7 +66,7 @@ class TwoStageDetector(nn.Module):
         """Detect objects.
 
         Args:
-            images: float (B, 3, H, W), normalised, 0 in the padding; H and W multiples of 32.
+            images: float (B, 3, H, W), normalised, 0 in the padding.
             image_sizes: int64 (B, 2), height and width inside the padding.
             score_thresholds: (B, 1), detections at or below it are dropped.
             want_masks: bool (B, 1), where False the image's masks are 0 and cost nothing.
@@ -66,6 +80,8 @@ class TwoStageDetector(nn.Module):
         boxes, scores, labels = self.best(
             spread(class_scores, rows, objectness.shape), spread(class_boxes, rows, objectness.shape), score_thresholds
         )
+        if self.clips_detections:
+            boxes = clip(boxes, image_sizes[:, None])
         if not self.has_masks:
             return DetectorOutput(boxes, scores, labels, None)
 
@@ -88,20 +104,34 @@ class TwoStageDetector(nn.Module):
             boxes (B, K, 4), scores (B, K), −inf where there is no detection, and labels (B, K).
         """
         classes = scores.shape[2]
-        scores = scores.masked_fill(scores <= score_thresholds[..., None], -torch.inf).flatten(1)  # (B, P·C)
+        nms = self.test.nms
+        is_soft = nms.type == "soft_nms"
+        # Soft-NMS's scores depend on all candidates, so a request's own threshold applies to its results.
+        lowest = score_thresholds.new_full((1, 1, 1), self.test.score_thr) if is_soft else score_thresholds[..., None]
+        scores = scores.masked_fill(scores <= lowest, -torch.inf).flatten(1)  # (B, P·C)
         boxes = boxes.expand(-1, -1, classes, -1).flatten(1, 2)  # (B, P·C, 4)
         places = torch.arange(scores.shape[1], device=scores.device)
         if most is not None:
             scores, places = topk(scores, min(most, scores.shape[1]))
             boxes = boxes.gather(1, places[..., None].expand(-1, -1, 4))
         groups = (places % classes).int().expand_as(scores)
-        keep, _ = batched_nms(
-            boxes, scores, groups, iou_threshold=IOU_THRESHOLD, max_output=self.max_detections
-        )  # (B, K)
+        if nms.class_agnostic:
+            groups = torch.zeros_like(groups)
+        if is_soft:
+            keep, kept_scores = batched_soft_nms(boxes, scores, groups, nms, max_output=self.max_detections)
+            above = kept_scores > score_thresholds
+            keep = keep.where(above, torch.full_like(keep, -1))
+        else:
+            keep, _ = batched_nms(
+                boxes, scores, groups, iou_threshold=nms.iou_threshold, max_output=self.max_detections
+            )  # (B, K)
+            kept_scores = None
         index = keep.long().clamp(min=0)
         kept_boxes = boxes.gather(1, index[..., None].expand(-1, -1, 4))
         labels = (index if most is None else places.gather(1, index)) % classes
-        return kept_boxes, scores.gather(1, index).masked_fill(keep < 0, -torch.inf), labels
+        if kept_scores is None:
+            kept_scores = scores.gather(1, index)
+        return kept_boxes, kept_scores.masked_fill(keep < 0, -torch.inf), labels
 
 
 def occupied_rows(occupied: Tensor) -> Tensor:

@@ -1,21 +1,44 @@
-"""The one block that neck and heads share."""
+"""The convolution block that neck and heads share."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from resnest_export.mmdet_config.settings import BatchNormSettings
+
 
 class ConvModule(nn.Module):
-    """A convolution that keeps height and width, alone or with batch norm and ReLU."""
+    """A convolution that keeps height and width, then batch norm and ReLU, if there are any.
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, norm_relu: bool) -> None:
+    The convolution has a bias where there is no batch norm.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        norm: BatchNormSettings | None = None,
+        relu: bool = False,
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=not norm_relu)
-        self.norm_relu = norm_relu
-        if norm_relu:
-            self.bn = nn.BatchNorm2d(out_channels)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=norm is None)
+        self.relu = relu
+        if norm is not None:
+            self.bn = nn.BatchNorm2d(out_channels, norm.eps)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
-        return F.relu(self.bn(x)) if self.norm_relu else x
+        if hasattr(self, "bn"):
+            x = self.bn(x)
+        return F.relu(x) if self.relu else x
+
+
+def conv_stack(in_channels: int, channels: int, count: int, norm: BatchNormSettings | None) -> nn.ModuleList:
+    """Return `count` 3×3 convolutions of a head, each with ReLU, one after the other."""
+    widths = [in_channels, *[channels] * count]
+    return nn.ModuleList(ConvModule(before, after, 3, norm=norm, relu=True) for before, after in pairwise(widths))

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own name
+
+from resnest_export.mmdet_config.settings import BackboneSettings
 
 EXPANSION = 4
 
 
 class SplitAttention(nn.Module):
-    """A 3×3 convolution into `radix` splits, and their sum weighted by a softmax over the splits."""
+    """A 3×3 convolution into `radix` splits, and their sum weighted by a softmax over the splits.
 
-    def __init__(self, channels: int, radix: int = 2, reduction_factor: int = 4) -> None:
+    With a radix of 1 there is one split, weighted by a sigmoid.
+    """
+
+    def __init__(
+        self, channels: int, radix: int = 2, reduction_factor: int = 4, stride: int = 1, eps: float = 1e-5
+    ) -> None:
         super().__init__()
         hidden = max(channels * radix // reduction_factor, 32)
         self.radix = radix
-        self.conv = nn.Conv2d(channels, channels * radix, 3, padding=1, groups=radix, bias=False)
-        self.bn0 = nn.BatchNorm2d(channels * radix)
+        self.conv = nn.Conv2d(channels, channels * radix, 3, stride, padding=1, groups=radix, bias=False)
+        self.bn0 = nn.BatchNorm2d(channels * radix, eps)
         self.fc1 = nn.Conv2d(channels, hidden, 1)
-        self.bn1 = nn.BatchNorm2d(hidden)
+        self.bn1 = nn.BatchNorm2d(hidden, eps)
         self.fc2 = nn.Conv2d(hidden, channels * radix, 1)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
@@ -33,7 +38,8 @@ class SplitAttention(nn.Module):
         # The mean of the sum is the sum of the means: no pass over the full maps for the sum.
         pooled = torch.unflatten(x.mean((2, 3), keepdim=True), 1, (self.radix, -1)).sum(1)  # (B, C, 1, 1)
         logits = self.fc2(F.relu(self.bn1(self.fc1(pooled))))  # (B, radix·C, 1, 1)
-        return torch.unflatten(logits, 1, (self.radix, -1)).softmax(1)
+        splits = torch.unflatten(logits, 1, (self.radix, -1))
+        return splits.softmax(1) if self.radix > 1 else splits.sigmoid()
 
     def weighted_sum(self, x: Tensor, weights: Tensor) -> Tensor:
         """Return the splits x (B, radix·C, H, W), weighted and summed: (B, C, H, W)."""
@@ -43,21 +49,23 @@ class SplitAttention(nn.Module):
 class Bottleneck(nn.Module):
     """1×1, split attention, 1×1, and the shortcut."""
 
-    def __init__(self, in_channels: int, width: int, stride: int, project: bool) -> None:
+    def __init__(self, settings: BackboneSettings, in_channels: int, width: int, stride: int, project: bool) -> None:
         super().__init__()
         out_channels = width * EXPANSION
+        eps = settings.norm.eps
+        pools = settings.avg_down_stride and stride > 1
         self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = SplitAttention(width)
+        self.bn1 = nn.BatchNorm2d(width, eps)
+        self.conv2 = SplitAttention(width, settings.radix, settings.reduction_factor, 1 if pools else stride, eps)
         # Only where the stride is 2: timm also pools in a stage's first block, and weights can't tell the two apart.
-        self.pool = nn.AvgPool2d(3, stride, padding=1) if stride > 1 else nn.Identity()
+        self.pool = nn.AvgPool2d(3, stride, padding=1) if pools else nn.Identity()
         self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.bn3 = nn.BatchNorm2d(out_channels, eps)
         self.downsample = (
             nn.Sequential(
                 nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False) if stride > 1 else nn.Identity(),
                 nn.Conv2d(in_channels, out_channels, 1, bias=False),
-                nn.BatchNorm2d(out_channels),
+                nn.BatchNorm2d(out_channels, eps),
             )
             if project
             else nn.Identity()
@@ -73,29 +81,30 @@ class Bottleneck(nn.Module):
 class ResNeSt(nn.Module):
     """The backbone: an image to the maps C2…C5 of strides 4, 8, 16, 32."""
 
-    def __init__(self, blocks: Sequence[int], stem_channels: int, base_channels: int) -> None:
+    def __init__(self, settings: BackboneSettings) -> None:
         super().__init__()
+        stem_channels, eps = settings.stem_channels, settings.norm.eps
         half = stem_channels // 2
         self.stem = nn.Sequential(
             nn.Conv2d(3, half, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(half),
+            nn.BatchNorm2d(half, eps),
             nn.ReLU(),
             nn.Conv2d(half, half, 3, padding=1, bias=False),
-            nn.BatchNorm2d(half),
+            nn.BatchNorm2d(half, eps),
             nn.ReLU(),
             nn.Conv2d(half, stem_channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(stem_channels),
+            nn.BatchNorm2d(stem_channels, eps),
             nn.ReLU(),
         )
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         channels = stem_channels
         self.out_channels: list[int] = []
-        for stage, count in enumerate(blocks):
-            width = base_channels * 2**stage
+        for stage, count in enumerate(settings.blocks):
+            width = settings.base_channels * 2**stage
             stride = 1 if stage == 0 else 2
             layer = nn.Sequential()
             for block in range(count):
-                layer.append(Bottleneck(channels, width, stride if block == 0 else 1, project=block == 0))
+                layer.append(Bottleneck(settings, channels, width, stride if block == 0 else 1, project=block == 0))
                 channels = width * EXPANSION
             self.add_module(f"layer{stage + 1}", layer)
             self.out_channels.append(channels)

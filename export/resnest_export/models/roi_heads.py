@@ -7,28 +7,30 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from resnest_export.mmdet_config.settings import RoIExtractorSettings, RoIHeadSettings
 from resnest_export.models import boxes
-from resnest_export.models.fpn import STRIDES
-from resnest_export.models.heads import FCNMaskHead, Shared4Conv1FCBBoxHead
+from resnest_export.models.heads import ConvFCBBoxHead, FCNMaskHead
 from resnest_export.ops import multi_level_roi_align
 
-BOX_ROI_SIZE = 7
-MASK_ROI_SIZE = 14
-STDS = (0.1, 0.1, 0.2, 0.2)
-CASCADE_STDS = (STDS, (0.05, 0.05, 0.1, 0.1), (0.033, 0.033, 0.067, 0.067))
 
-
-def pool(pyramid: Sequence[Tensor], rois: Tensor, size: int) -> Tensor:
-    """Return the features (R, C, size, size) of `rois` (R, 5): image index, x1 y1 x2 y2 in resized pixels."""
-    levels = STRIDES[:4]  # P6 serves proposals only
-    return multi_level_roi_align(pyramid[: len(levels)], rois, output_size=size, strides=levels)
+def pool(pyramid: Sequence[Tensor], rois: Tensor, settings: RoIExtractorSettings) -> Tensor:
+    """Return the features (R, C, S, S) of `rois` (R, 5): image index, x1 y1 x2 y2 in resized pixels."""
+    return multi_level_roi_align(
+        pyramid[: len(settings.strides)],
+        rois,
+        output_size=settings.output_size,
+        strides=settings.strides,
+        finest_scale=settings.finest_scale,
+        sampling_ratio=settings.sampling_ratio,
+    )
 
 
 class RoIHead(nn.Module):
-    """One box head with a regression per class, and perhaps one mask head."""
+    """One box head, and perhaps one mask head."""
 
-    def __init__(self, bbox_head: Shared4Conv1FCBBoxHead, mask_head: FCNMaskHead | None) -> None:
+    def __init__(self, settings: RoIHeadSettings, bbox_head: ConvFCBBoxHead, mask_head: FCNMaskHead | None) -> None:
         super().__init__()
+        self.settings = settings
         self.bbox_head = bbox_head
         if mask_head:
             self.mask_head = mask_head
@@ -44,38 +46,63 @@ class RoIHead(nn.Module):
         Returns:
             probabilities (R, classes), without the background's, and boxes (R, classes or 1, 4).
         """
-        logits, deltas = self.bbox_head(pool(pyramid, rois, BOX_ROI_SIZE))
-        refined = boxes.clip(boxes.decode(rois[:, None, 1:], deltas, STDS), sizes_hw[:, None])
+        logits, deltas = self.bbox_head(pool(pyramid, rois, self.settings.bbox_roi_extractors[0]))
+        coder = self.settings.bbox_heads[0].coder
+        refined = boxes.decode_and_clip(rois[:, None, 1:], deltas, coder, sizes_hw[:, None])
         return logits.softmax(1)[:, :-1], refined
 
     def masks(self, pyramid: Sequence[Tensor], rois: Tensor, labels: Tensor) -> Tensor:
-        """Return the probability (R, 28, 28) of the class `labels` (R) over each of `rois` (R, 5)."""
-        masks: Tensor = self.mask_head(pool(pyramid, rois, MASK_ROI_SIZE), labels)
+        """Return the probability (R, S, S) of the class `labels` (R) over each of `rois` (R, 5)."""
+        pooled = pool(pyramid, rois, self.settings.mask_roi_extractors[0])
+        masks: Tensor = self.mask_head(pooled, labels)
         return masks
 
 
 class CascadeRoIHead(nn.Module):
-    """Three box heads, each refining the boxes of the one before (Cai & Vasconcelos 2018, arXiv:1712.00726)."""
+    """Box heads, each refining the boxes of the one before (Cai & Vasconcelos 2018, arXiv:1712.00726)."""
 
-    def __init__(self, bbox_heads: Sequence[Shared4Conv1FCBBoxHead], mask_heads: Sequence[FCNMaskHead]) -> None:
+    def __init__(
+        self, settings: RoIHeadSettings, bbox_heads: Sequence[ConvFCBBoxHead], mask_heads: Sequence[FCNMaskHead]
+    ) -> None:
         super().__init__()
+        self.settings = settings
         self.bbox_head = nn.ModuleList(bbox_heads)
         if mask_heads:
             self.mask_head = nn.ModuleList(mask_heads)
 
     def boxes(self, pyramid: Sequence[Tensor], rois: Tensor, sizes_hw: Tensor) -> tuple[Tensor, Tensor]:
-        """See `RoIHead.boxes`; the logits of the stages are averaged, the boxes are the last stage's."""
+        """See `RoIHead.boxes`; the logits of the stages are averaged, the boxes are the last stage's.
+
+        Between stages a head with boxes per class refines a region by the box of its best class.
+        """
         stage_logits: list[Tensor] = []
-        for head, stds in zip(self.bbox_head, CASCADE_STDS, strict=True):
-            logits, deltas = head(pool(pyramid, rois, BOX_ROI_SIZE))
+        last = len(self.bbox_head) - 1
+        for stage, head in enumerate(self.bbox_head):
+            settings = self.settings.bbox_heads[stage]
+            logits, deltas = head(pool(pyramid, rois, self.settings.bbox_roi_extractors[stage]))
             stage_logits.append(logits)
-            refined = boxes.clip(boxes.decode(rois[:, 1:], deltas.squeeze(1), stds), sizes_hw)
+            if settings.class_agnostic:
+                deltas = deltas.squeeze(1)
+            elif stage == last:
+                refined = boxes.decode_and_clip(rois[:, None, 1:], deltas, settings.coder, sizes_hw[:, None])
+                return self._mean(stage_logits), refined
+            else:
+                best = logits[:, :-1].argmax(1)  # (R,)
+                deltas = deltas.gather(1, best[:, None, None].expand(-1, 1, 4)).squeeze(1)
+            refined = boxes.decode_and_clip(rois[:, 1:], deltas, settings.coder, sizes_hw)
             rois = torch.cat([rois[:, :1], refined], dim=1)
-        mean = sum(stage_logits[1:], stage_logits[0]) / len(stage_logits)
-        return mean.softmax(1)[:, :-1], rois[:, None, 1:]
+        return self._mean(stage_logits), rois[:, None, 1:]
 
     def masks(self, pyramid: Sequence[Tensor], rois: Tensor, labels: Tensor) -> Tensor:
-        """See `RoIHead.masks`; the probabilities of the three heads are averaged."""
-        pooled = pool(pyramid, rois, MASK_ROI_SIZE)
-        masks: list[Tensor] = [head(pooled, labels) for head in self.mask_head]
+        """See `RoIHead.masks`; the probabilities of the heads are averaged."""
+        extractors = self.settings.mask_roi_extractors
+        pooled = {extractor: pool(pyramid, rois, extractor) for extractor in dict.fromkeys(extractors)}
+        masks: list[Tensor] = [
+            head(pooled[extractor], labels) for head, extractor in zip(self.mask_head, extractors, strict=True)
+        ]
         return sum(masks[1:], masks[0]) / len(masks)
+
+    @staticmethod
+    def _mean(stage_logits: Sequence[Tensor]) -> Tensor:
+        mean = sum(stage_logits[1:], stage_logits[0]) / len(stage_logits)
+        return mean.softmax(1)[:, :-1]

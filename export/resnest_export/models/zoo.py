@@ -2,67 +2,87 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from resnest_core.published import PUBLISHED, Published
+from typing_extensions import Self
+
+from resnest_core.published import PUBLISHED
+from resnest_export.mmdet_config.comparison import settings_of_published
+from resnest_export.mmdet_config.settings import BLOCKS, DetectorSettings
+
+DEMO_NOTES = (
+    "A demonstration: trained on 38 photographs, which it knows by heart; on any other it finds next to nothing."
+)
 
 
 @dataclass(frozen=True)
 class DetectorConfig:
-    """What tells one detector from another."""
+    """A detector: its name, and everything that decides its answers but its weights."""
 
     name: str
-    family: str
-    backbone: str
-    blocks: tuple[int, int, int, int]
-    stem_channels: int
-    cascade: bool
-    masks: bool
-    base_channels: int = 64
-    """Width of the backbone's first stage; each further stage doubles it."""
-    channels: int = 256
-    """Of the pyramid, the proposal head, and the heads' convolutions."""
-    fc_channels: int = 1024
-    anchor_scale: float = 8.0
-    """Side of the square anchor in units of its level's stride."""
-    test_scale: tuple[int, int] = (1333, 800)
-    num_classes: int = 80
-    max_detections: int = 100
-    max_proposals: int = 1000
-    """Regions that the box heads look at, at most."""
+    settings: DetectorSettings
     notes: str = ""
 
+    @property
+    def family(self) -> str:
+        """Such as `Mask R-CNN`."""
+        return self.settings.family
 
-BACKBONES = {"ResNeSt-50": ((3, 4, 6, 3), 64), "ResNeSt-101": ((3, 4, 23, 3), 128)}  # blocks, stem channels
+    @property
+    def backbone(self) -> str:
+        """Such as `ResNeSt-50`."""
+        depths = [depth for depth, blocks in BLOCKS.items() if blocks == self.settings.backbone.blocks]
+        return f"ResNeSt-{depths[0]}" if depths else "ResNeSt, one thin block a stage"
+
+    @property
+    def cascade(self) -> bool:
+        return self.settings.roi_head.cascade
+
+    @property
+    def masks(self) -> bool:
+        return self.settings.roi_head.has_masks
+
+    @property
+    def num_classes(self) -> int:
+        return self.settings.num_classes
+
+    @property
+    def max_detections(self) -> int:
+        return self.settings.test_rcnn.max_per_img
+
+    @property
+    def max_proposals(self) -> int:
+        """Regions that the box heads look at, at most."""
+        return self.settings.test_rpn.max_per_img
+
+    @property
+    def test_scale(self) -> tuple[int, int]:
+        return self.settings.preprocessing.scale
+
+    def with_classes(self, count: int) -> Self:
+        """Return the same detector for so many classes; their names are kept if there are as many."""
+        names = self.settings.classes
+        kept = names if names is not None and len(names) == count else None
+        return replace(self, settings=replace(self.settings, num_classes=count, classes=kept))
+
+    def with_proposals(self, most: int) -> Self:
+        """Return the same detector with at most so many proposals."""
+        test = replace(self.settings.test_rpn, max_per_img=min(most, self.settings.test_rpn.max_per_img))
+        return replace(self, settings=replace(self.settings, test_rpn=test))
+
+    def with_detections(self, most: int) -> Self:
+        """Return the same detector with at most so many detections."""
+        return replace(
+            self, settings=replace(self.settings, test_rcnn=replace(self.settings.test_rcnn, max_per_img=most))
+        )
+
+    def with_scale(self, scale: tuple[int, int]) -> Self:
+        """Return the same detector for images of another size."""
+        preprocessing = replace(self.settings.preprocessing, scale=scale)
+        return replace(self, settings=replace(self.settings, preprocessing=preprocessing))
 
 
-def _published(row: Published) -> DetectorConfig:
-    blocks, stem_channels = BACKBONES[row.backbone]
-    return DetectorConfig(
-        name=row.name,
-        family=row.family,
-        backbone=row.backbone,
-        blocks=blocks,
-        stem_channels=stem_channels,
-        cascade="Cascade" in row.family,
-        masks="Mask" in row.family,
-    )
-
-
-DEMO = DetectorConfig(
-    name="demo",
-    family="Mask R-CNN",
-    backbone="ResNeSt, one thin block a stage",
-    blocks=(1, 1, 1, 1),
-    stem_channels=32,
-    cascade=False,
-    masks=True,
-    base_channels=32,
-    channels=64,
-    fc_channels=256,
-    anchor_scale=4.0,
-    test_scale=(533, 320),
-    notes="A demonstration: trained on 38 photographs, which it knows by heart; on any other it finds next to nothing.",
-)
-
-ZOO: dict[str, DetectorConfig] = {config.name: config for config in (*map(_published, PUBLISHED.values()), DEMO)}
+ZOO: dict[str, DetectorConfig] = {
+    name: DetectorConfig(name, settings_of_published(name), DEMO_NOTES if name == "demo" else "")
+    for name in (*PUBLISHED, "demo")
+}

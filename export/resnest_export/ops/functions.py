@@ -103,6 +103,66 @@ def BatchedNMS(boxes: FLOAT[...], scores: FLOAT[...], groups: INT32[...], iou_th
     return indices, op.Cast(num, to=6)
 
 
-def function_bodies() -> list[onnx.FunctionProto]:
-    """Return the functions, to be appended to a model that calls them."""
-    return [RoIAlignOnLevel.to_function_proto(), MultiLevelRoIAlign.to_function_proto(), BatchedNMS.to_function_proto()]
+@script(resnest, default_opset=op)
+def BatchedSoftNMS(
+    boxes: FLOAT[...],
+    scores: FLOAT[...],
+    groups: INT32[...],
+    method: int,
+    iou_threshold: float,
+    sigma: float,
+    min_score: float,
+    max_output: int,
+):
+    corners = op.Constant(value_ints=[1, 2])
+    last = op.Constant(value_ints=[2])
+    row = op.Constant(value_ints=[1])
+    none = op.Constant(value_float=-3.4e38)  # of the scores that are no box's
+    known = op.Where(op.Unsqueeze(scores > -3.0e38, last), boxes, 0.0)
+    extent = op.ReduceMax(known, corners) - op.Min(op.ReduceMin(known, corners), 0.0) + 1.0
+    moved = known + op.Unsqueeze(op.Cast(groups, to=1), last) * extent
+    areas = op.ReduceProd(moved[:, :, 2:4] - moved[:, :, 0:2], last, keepdims=0)
+    batch = op.Gather(op.Shape(scores), 0)
+    boxes_count = op.Gather(op.Shape(scores), 1)
+    limit = op.Constant(value_int=max_output)
+    columns = op.Unsqueeze(op.Range(0, limit, 1), op.Constant(value_ints=[0]))  # (1, K)
+    places = op.Unsqueeze(op.Range(0, boxes_count, 1), op.Constant(value_ints=[0]))  # (1, M)
+    shape = op.Concat(op.Reshape(batch, row), op.Reshape(limit, row), axis=0)
+    kind = op.Constant(value_int=method)
+    threshold = op.Constant(value_float=iou_threshold)
+    spread = op.Constant(value_float=sigma)
+    lowest = op.Constant(value_float=min_score)
+    current = op.Max(scores, none)
+    indices = op.Expand(op.Constant(value_ints=[-1]), shape)
+    lowered = op.Expand(none, shape)
+    for i in range(limit):
+        best = op.ArgMax(current, axis=1, keepdims=1)  # (B, 1), of equals the first
+        score = op.GatherElements(current, best, axis=1)
+        is_there = score > -3.0e38
+        here = columns == i
+        indices = op.Where(op.And(here, is_there), best, indices)
+        lowered = op.Where(op.And(here, is_there), score, lowered)
+        four = op.Expand(op.Unsqueeze(best, last), op.Constant(value_ints=[1, 1, 4]))
+        box = op.GatherElements(moved, four, axis=1)  # (B, 1, 4)
+        overlap = op.Min(moved[:, :, 2:4], box[:, :, 2:4]) - op.Max(moved[:, :, 0:2], box[:, :, 0:2])
+        intersection = op.ReduceProd(op.Max(overlap, 0.0), last, keepdims=0)  # (B, M)
+        union = areas + op.GatherElements(areas, best, axis=1) - intersection
+        ratio = op.Where(union > 0.0, intersection / op.Where(union > 0.0, union, 1.0), 0.0)
+        linear = op.Where(ratio >= threshold, 1.0 - ratio, 1.0)
+        naive = op.Where(ratio >= threshold, 0.0, 1.0)
+        gaussian = op.Exp(op.Neg(ratio * ratio / spread))
+        weight = op.Where(kind == 2, gaussian, op.Where(kind == 1, linear, naive))
+        after = op.Where(current > -3.0e38, current * weight, none)
+        after = op.Where(after < lowest, none, after)
+        current = op.Where(places == best, none, after)
+    infinity = op.Constant(value_float=float("-inf"))
+    return op.Cast(indices, to=6), op.Where(lowered > -3.0e38, lowered, infinity)
+
+
+SOFT_NMS = "BatchedSoftNMS"
+
+
+def function_bodies(*, soft_nms: bool = False) -> list[onnx.FunctionProto]:
+    """Return the functions, to be appended to a model that calls them; that of soft-NMS only where it is used."""
+    bodies = (RoIAlignOnLevel, MultiLevelRoIAlign, BatchedNMS, *((BatchedSoftNMS,) if soft_nms else ()))
+    return [body.to_function_proto() for body in bodies]

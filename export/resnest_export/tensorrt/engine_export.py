@@ -88,7 +88,7 @@ def _checked_graph(
     card, exact_card = source.card(precision), source.card(Precision.FP32)
     exact, path = folder / "float32.onnx", folder / "fixed_size.onnx"
     graph = engine_graph(source.detector, exact_card, Precision.FP32, exact)
-    network = DeployedDetector(source.detector)
+    network = DeployedDetector(source.detector, exact_card)
     for line in check(exact, network, exact_card):
         report(f"The engine's network in fp32: {line}")
     count = candidates(source.detector, card)
@@ -134,7 +134,7 @@ def _hold_against_gate(
 def candidates(detector: TwoStageDetector, card: ModelCard) -> int:
     """Return how many classes of proposals a detector finds above the threshold on the photograph of the checks."""
     network = FixedSizeDetector(detector)
-    run_network(DeployedDetector(network), [prepare(load_image(PHOTOGRAPH), card)], [card.score_threshold], card)
+    run_network(DeployedDetector(network, card), [prepare(load_image(PHOTOGRAPH), card)], [card.score_threshold], card)
     return network.most_candidates
 
 

@@ -43,7 +43,7 @@ def fixed_size_graph(
     fold_batch_norm(detector)
     if dtype is not torch.float32:
         use_half(detector, dtype)
-    model = trace(DeployedDetector(FixedSizeDetector(detector)), card)
+    model = trace(DeployedDetector(FixedSizeDetector(detector), card), card)
     name_plugins(model.graph)
     return model
 

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from resnest_export.models.detector import TwoStageDetector
-from resnest_export.models.heads import FCNMaskHead, Shared4Conv1FCBBoxHead
+from resnest_export.models.heads import ConvFCBBoxHead, FCNMaskHead
 from resnest_export.models.resnest import SplitAttention
 from resnest_export.models.rpn import RPN
 
-DECIDING = {RPN: ("rpn_cls", "rpn_reg"), Shared4Conv1FCBBoxHead: ("fc_cls", "fc_reg"), FCNMaskHead: ("conv_logits",)}
+DECIDING = {RPN: ("rpn_cls", "rpn_reg"), ConvFCBBoxHead: ("fc_cls", "fc_reg"), FCNMaskHead: ("conv_logits",)}
 """The last layers of each head."""
 
 

@@ -20,7 +20,6 @@ from resnest_export.mmdet_config import (
     settings_from_config,
     settings_of_published,
 )
-from resnest_export.models.zoo import ZOO
 from tests.export.mmdet_config.texts import CONFIGS, published_text
 from tests.weights import keys
 
@@ -34,26 +33,6 @@ def test_configuration_of_a_published_detector_gives_its_settings(name: str) -> 
     settings = settings_from_config(read_config(text))
     assert differences(settings, settings_of_published(name)) == []
     assert nearest_published(settings) == name
-
-
-@pytest.mark.parametrize("name", ZOO)
-def test_settings_agree_with_the_table_of_detectors(name: str) -> None:
-    row, settings = ZOO[name], settings_of_published(name)
-    assert settings.family == row.family
-    assert settings.backbone.blocks == row.blocks
-    assert settings.backbone.stem_channels == row.stem_channels
-    assert settings.backbone.base_channels == row.base_channels
-    assert settings.roi_head.cascade == row.cascade
-    assert settings.roi_head.has_masks == row.masks
-    assert settings.roi_head.mask_size == (28 if row.masks else None)
-    assert settings.neck.out_channels == settings.rpn.feat_channels == row.channels
-    assert {head.conv_out_channels for head in settings.roi_head.bbox_heads} == {row.channels}
-    assert {head.fc_out_channels for head in settings.roi_head.bbox_heads} == {row.fc_channels}
-    assert settings.rpn.anchors.scales == (row.anchor_scale,)
-    assert settings.preprocessing.scale == row.test_scale
-    assert settings.num_classes == row.num_classes
-    assert settings.test_rcnn.max_per_img == row.max_detections
-    assert settings.test_rpn.max_per_img == row.max_proposals
 
 
 def test_published_numbers() -> None:

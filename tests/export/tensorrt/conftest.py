@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -24,7 +23,7 @@ def detector(name: str, max_proposals: int = 1000) -> TwoStageDetector:
     """Build the demo with its trained weights, another detector with the parity kit's."""
     if name != "demo":
         return filled(name)
-    model = build(replace(ZOO["demo"], max_proposals=max_proposals))
+    model = build(ZOO["demo"].with_proposals(max_proposals))
     model.load_state_dict(demo_state_dict())
     return model
 

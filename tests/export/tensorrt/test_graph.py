@@ -79,7 +79,7 @@ def test_answers_what_the_network_for_cpus_answers(name: str, graph: onnx.ModelP
     small = card.model_copy(update={"test_scale": (long // 2, short // 2)})
     images = [prepare(load_image(goldens.photograph_path(photograph)), small) for photograph in PHOTOGRAPHS[name]]
     session = onnxruntime.InferenceSession(runnable(graph).SerializeToString())
-    network = DeployedDetector(detector(name))
+    network = DeployedDetector(detector(name), goldens.card(name))
     for batch, want_masks in ((images[1:], [[True]]), (images, [[False], [True]])):
         inputs = stack(batch) | {
             tensors.SCORE_THRESHOLDS: np.full((len(batch), 1), 0.05, np.float32),

@@ -41,7 +41,7 @@ def half(dtype: torch.dtype) -> Iterator[DeployedDetector]:
     model = detector("demo", max_proposals=FEW)
     fold_batch_norm(model)
     use_half(model, dtype)
-    yield DeployedDetector(FixedSizeDetector(model))
+    yield DeployedDetector(FixedSizeDetector(model), goldens.card("demo"))
 
 
 def test_each_layer_has_its_type(half: DeployedDetector, dtype: torch.dtype, inputs: list[torch.Tensor]) -> None:
@@ -63,7 +63,7 @@ def test_each_layer_has_its_type(half: DeployedDetector, dtype: torch.dtype, inp
 def test_detections_are_nearly_those_of_float32(
     half: DeployedDetector, dtype: torch.dtype, inputs: list[torch.Tensor]
 ) -> None:
-    exact = DeployedDetector(detector("demo", max_proposals=FEW))
+    exact = DeployedDetector(detector("demo", max_proposals=FEW), goldens.card("demo"))
     with torch.inference_mode():
         (count, boxes, _, labels, _), (other, ours, _, kinds, _) = exact(*inputs), half(*inputs)
     assert count >= 5
