@@ -88,7 +88,13 @@ class ExportSource:
         """Return the card of the model in a precision, or that of another configuration."""
         request = self.request
         return make_card(
-            config or self.config, self.classes, self.checkpoint, request.checkpoint, precision, request.name
+            config or self.config,
+            self.classes,
+            self.checkpoint,
+            request.checkpoint,
+            precision,
+            request.name,
+            self.whole,
         )
 
 
@@ -192,21 +198,23 @@ def make_card(
     checkpoint_path: Path,
     precision: Precision = Precision.FP32,
     name: str | None = None,
+    whole: DetectorConfig | None = None,
 ) -> ModelCard:
-    """Return the model card; it tells the published accuracy only of the published weights, run as published.
+    """Return the model card; it has the published accuracy only of the published weights, run as published.
 
-    `name` is the model's own, without that of its precision; None: the detector's.
+    `name` is the model's own, without that of its precision; None: the detector's. `whole` is the detector with all its
+    proposals, if `config` has fewer.
     """
     row = PUBLISHED.get(config.name)
-    is_whole = config.max_proposals == ZOO[config.name].max_proposals
+    settings = config.settings
     published = (
         row is not None
         and checkpoint.sha256.startswith(row.checkpoint_sha256_prefix)
         and precision is Precision.FP32
-        and is_whole
+        and settings == ZOO[row.name].settings
     )
+    is_whole = whole is None or config.max_proposals == whole.max_proposals
     proposals = "" if is_whole else f"The box heads look at {config.max_proposals} proposals at most."
-    settings = config.settings
     preprocessing, test = settings.preprocessing, settings.test_rcnn
     return ModelCard(
         name=model_name(name or config.name, precision),
