@@ -29,7 +29,8 @@ from resnest_core.runtimes import OnnxRuntime, OpenVinoRuntime, Runtime
 from resnest_core.tensors import Tensors, input_names, output_names
 from resnest_export.batch_norm_folding import fold_batch_norm
 from resnest_export.check import agreement
-from resnest_export.checkpoint import class_names, load_checkpoint, num_classes
+from resnest_export.checkpoint import load_checkpoint, num_classes
+from resnest_export.class_files import class_names
 from resnest_export.deployed_detector import DeployedDetector
 from resnest_export.models.detector import TwoStageDetector
 from resnest_export.pipeline import build_with_weights, find_config, make_card

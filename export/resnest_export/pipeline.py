@@ -18,7 +18,8 @@ from resnest_core.published import PUBLISHED
 from resnest_core.repository import network_path
 from resnest_core.runtimes import RUNTIMES, OnnxRuntime, preferred_runtime
 from resnest_export.check import check
-from resnest_export.checkpoint import Checkpoint, class_names, import_weights, load_checkpoint, num_classes
+from resnest_export.checkpoint import Checkpoint, import_weights, load_checkpoint, num_classes
+from resnest_export.class_files import class_names
 from resnest_export.coco_classes import category_ids
 from resnest_export.deployed_detector import SCORE_THRESHOLD, DeployedDetector
 from resnest_export.models import ZOO, DetectorConfig, build

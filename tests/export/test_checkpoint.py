@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from resnest_core.errors import CheckpointError
-from resnest_export.checkpoint import Checkpoint, class_names, import_weights, load_checkpoint, num_classes
+from resnest_export.checkpoint import Checkpoint, import_weights, load_checkpoint, num_classes
+from resnest_export.class_files import class_names
 from resnest_export.coco_classes import COCO, category_ids
 from resnest_export.models import ZOO, build
 from tests.weights import keys
