@@ -61,6 +61,9 @@ def choose(
     without = sorted(key for key in own if key not in averaged and not key.endswith(BUFFERS))
     if without:
         raise CheckpointError(f"The checkpoint has no average of {named(without)}: leave --ema out.")
+    more = sorted(f"ema.{key}" for key in averaged if own and key not in own)
+    if more:
+        raise CheckpointError(f"The checkpoint averages what it doesn't have, {named(more)}: leave --ema out.")
     unsure = flat and _swapped(config_text) is None and not dotted and not beside
     notes = ["The averaged weights are used."]
     if unsure:

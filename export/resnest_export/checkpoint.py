@@ -16,9 +16,9 @@ from resnest_core.errors import CheckpointError
 from resnest_core.hashing import sha256
 from resnest_core.published import PUBLISHED
 from resnest_export.averaged_weights import BESIDE, choose
+from resnest_export.checkpoint_keys import named, unwrapped
 from resnest_export.checkpoint_kinds import foreign_content, foreign_file
 from resnest_export.checkpoint_meta import ConfigStyle, class_names_in, kept_config
-from resnest_export.checkpoint_keys import named, unwrapped
 from resnest_export.checkpoint_pickle import FORCED, StandIn, plain_tensor, read_inert, weights_only_is_forced
 
 CLASSIFIERS = ("roi_head.bbox_head.fc_cls.weight", "roi_head.bbox_head.0.fc_cls.weight")

@@ -80,6 +80,8 @@ def export_detector(
     if gate and precision is Precision.FP32 and max_proposals is None:
         raise ParameterError("--gate compares with fp32: give --precision or --max-proposals as well.")
     checkpoint = load_checkpoint(checkpoint_path)
+    for note in checkpoint.notes:
+        report(note)
     whole, config = fitted(config, checkpoint, max_proposals)
     detector = build_with_weights(config, checkpoint)
     names = class_names(config.num_classes, classes_file, checkpoint)
