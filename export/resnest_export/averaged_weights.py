@@ -35,7 +35,7 @@ def choose(
     """Return the weights to use, by the detector's keys, and lines that say what else there was.
 
     Args:
-        plain: the file's state_dict without its wrappers' prefixes; keys with `ema_` and `ema.` are averages.
+        plain: the file's state_dict; keys that start with `ema_` and `ema.` are the second set.
         beside: a second state_dict of the file (`BESIDE`), as it is.
         use_ema: take the averaged weights.
         config_text: the configuration of mmdetection 2, which tells when its hook swaps the two.
@@ -43,7 +43,7 @@ def choose(
     Raises:
         CheckpointError: averaged weights are asked for and there are none, or not all of them.
     """
-    own = {key: value for key, value in plain.items() if not key.startswith(("ema_", "ema."))}
+    own = unwrapped({key: value for key, value in plain.items() if not key.startswith(("ema_", "ema."))})
     flat = {key.removeprefix("ema_"): value for key, value in plain.items() if key.startswith("ema_")}
     dotted = {key.removeprefix("ema."): value for key, value in plain.items() if key.startswith("ema.")}
     if beside and _is_of_mmengine(beside) and own:

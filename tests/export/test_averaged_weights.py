@@ -124,6 +124,14 @@ def test_other_places(tmp_path: Path, where: str, inner: str, outer: str) -> Non
     assert averaged.notes[0] == "The averaged weights are used."
 
 
+@pytest.mark.parametrize("form", ["ema_", "ema."])
+def test_only_one_set_is_wrapped(tmp_path: Path, form: str) -> None:
+    second = flat(AVERAGE) if form == "ema_" else {f"ema.{key}": one for key, one in (AVERAGE | BUFFERS).items()}
+    content = {f"module.{key}": one for key, one in (LAST | BUFFERS).items()} | second
+    assert value(load(tmp_path, content, use_ema=False)) == 1
+    assert value(load(tmp_path, content, use_ema=True)) == 2
+
+
 def test_a_file_of_averages_only(tmp_path: Path) -> None:
     content = {"ema_state_dict": {f"module.{key}": one for key, one in (AVERAGE | BUFFERS).items()}}
     with pytest.raises(CheckpointError, match="has averaged weights only: pass --ema"):

@@ -273,7 +273,7 @@ def test_one_key_with_a_prefix_stays(tmp_path: Path) -> None:
 def test_two_weights_of_one_key(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pth"
     torch.save({"module.a": torch.ones(1), "module.b": torch.ones(1), "a": torch.zeros(1)}, path)
-    with pytest.raises(CheckpointError, match="with and without a prefix .*keys a"):
+    with pytest.raises(CheckpointError, match=r"with and without a prefix .*keys a"):
         load_checkpoint(path)
 
 
@@ -325,7 +325,7 @@ class WholeConfig:
     """Pickles (items, file's name, text …), as mmengine's Config does."""
 
     def __init__(self, items: dict[str, Any], name: str) -> None:
-        self.state = (items, name, f"{name}\nbase\n", {}, True, set())
+        self.state: tuple[Any, ...] = (items, name, f"{name}\nbase\n", {}, True, set())
 
     def __getstate__(self) -> tuple[Any, ...]:
         return self.state
@@ -337,7 +337,7 @@ class WholeConfig:
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 @pytest.mark.parametrize("kind", ["dict", "ConfigDict", "subclass", "Config"])
 def test_configurations_as_objects_become_text(tmp_path: Path, protocol: int, kind: str) -> None:
-    items = {
+    items: dict[str, Any] = {
         "model": {"type": "FasterRCNN", "depth": 50, "ratios": [0.5, 1.0], "size": (800,), "norm": None, "x": True},
         "custom": np.arange(2),
     }
@@ -345,7 +345,7 @@ def test_configurations_as_objects_become_text(tmp_path: Path, protocol: int, ki
         "dict": lambda: items,
         "ConfigDict": lambda: Config(model=Config(items["model"]), custom=items["custom"]),
         "subclass": lambda: OrderedDict(items),
-        "Config": lambda: WholeConfig(Config(items), "C:\\configs\\mine.py"),  # type: ignore[arg-type]
+        "Config": lambda: WholeConfig(Config(items), "C:\\configs\\mine.py"),
     }
     path = tmp_path / "checkpoint.pth"
     torch.save({"meta": {"cfg": kinds[kind]()}, "state_dict": WEIGHTS}, path, pickle_protocol=protocol)
