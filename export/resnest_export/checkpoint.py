@@ -190,7 +190,7 @@ def _is_mapping_of_strings(value: object) -> bool:
 
 
 def _as_float32(weights: dict[str, Any], path: Path) -> dict[str, Tensor]:
-    """Return copies of tensors in float32 and in one piece; `weights` is emptied, so that memory holds one set.
+    """Return tensors in float32, contiguous, none shared; `weights` is emptied, so that memory holds one set.
 
     Raises:
         CheckpointError: names all keys of values that aren't plain tensors, and of such as aren't finite.
@@ -203,13 +203,19 @@ def _as_float32(weights: dict[str, Any], path: Path) -> dict[str, Tensor]:
         )
     found: dict[str, Tensor] = {}
     infinite: list[str] = []
+    storages: set[int] = set()
     for key in list(weights):
         value: Tensor = weights.pop(key).detach()
         if value.is_floating_point():
             value = value.to(torch.float32)
-            if not bool(torch.isfinite(value).all()):
+            # Without a tensor of booleans as long as the weights; NaN is both the least and the greatest.
+            if value.numel() and not all(bool(one.isfinite()) for one in value.aminmax()):
                 infinite.append(key)
-        found[key] = value.clone(memory_format=torch.contiguous_format)
+        storage = value.untyped_storage()
+        if not value.is_contiguous() or storage.nbytes() != value.nbytes or storage.data_ptr() in storages:
+            value = value.clone(memory_format=torch.contiguous_format)
+        storages.add(value.untyped_storage().data_ptr())
+        found[key] = value
     if infinite:
         raise CheckpointError(
             f"{path} has NaN or infinite numbers in {len(infinite)} of its weights, so training has diverged: name an "
