@@ -28,10 +28,12 @@ from resnest_core.runtimes import OnnxRuntime, OpenVinoRuntime, Runtime
 from resnest_core.tensors import Tensors, input_names, output_names
 from resnest_export.batch_norm_folding import fold_batch_norm
 from resnest_export.check import agreement
-from resnest_export.checkpoint import class_names, load_checkpoint, num_classes
+from resnest_export.checkpoint import load_checkpoint, num_classes
+from resnest_export.class_files import category_ids, class_names
+from resnest_export.configured import find_config
 from resnest_export.deployed_detector import DeployedDetector
 from resnest_export.models.detector import TwoStageDetector
-from resnest_export.pipeline import build_with_weights, find_config, make_card
+from resnest_export.pipeline import build_with_weights, make_card
 from resnest_export.precision import Precision
 from resnest_export.quantize import calibration_images
 from resnest_export.tensorrt.engine_export import engine_graph
@@ -76,8 +78,9 @@ def main() -> None:
     checkpoint = load_checkpoint(arguments.checkpoint)
     count = num_classes(checkpoint.state_dict)
     detector = build_with_weights(find_config(arguments.name), checkpoint)
+    classes = class_names(count, None, checkpoint)
     card = make_card(
-        find_config(arguments.name), class_names(count, None, checkpoint), checkpoint, arguments.checkpoint
+        find_config(arguments.name), classes, category_ids(None, classes), checkpoint, arguments.checkpoint
     )
 
     def figures(runtime: Runtime) -> tuple[list[Detections], list[str]]:

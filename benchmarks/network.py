@@ -116,9 +116,9 @@ def pytorch(name: str, checkpoint: Path, threads: int, inputs: Tensors, card: Mo
     import torch
 
     from resnest_export.checkpoint import import_weights, load_checkpoint
+    from resnest_export.configured import find_config
     from resnest_export.deployed_detector import DeployedDetector
     from resnest_export.models import build
-    from resnest_export.pipeline import find_config
 
     torch.set_num_threads(threads)
     detector = build(find_config(name))

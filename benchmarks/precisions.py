@@ -31,7 +31,8 @@ from resnest_core.runtimes import RUNTIMES, Runtime
 from resnest_core.tensors import Tensors
 from resnest_export.check import agreement
 from resnest_export.checkpoint import import_weights, load_checkpoint
-from resnest_export.pipeline import export_detector, find_config
+from resnest_export.configured import find_config
+from resnest_export.pipeline import export_detector
 from resnest_export.precision import Precision, model_name
 from resnest_export.request import ExportRequest
 from resnest_export.to_onnx import export_onnx

@@ -76,6 +76,8 @@ def evaluate(
             truth = read_annotations(annotations, detector.card)
             if detector.card.has_masks and not truth.has_masks:
                 console.print("The annotations have no masks: only boxes are evaluated.")
+            if truth.classes.difference:
+                console.print(truth.classes.difference, markup=False)
             present, missing = truth.find(images)
             not_annotated = _report_unmatched_files(annotations, images, present, missing, console)
             source = _source(detector_options, detector)
@@ -103,7 +105,7 @@ def evaluate(
             stopped=str(failures.stopped) if failures.stopped else None,
         )
         report.show(Console(highlight=False, soft_wrap=True), per_class=per_class)
-        kept.finish()
+        kept.finish(truth.classes)
         if output:
             report.save(output, per_class=per_class)
     if failures.stopped:

@@ -80,6 +80,11 @@ class Report:
             "unusable": self.unusable,
             "not_annotated": self.not_annotated,
         }
+        answer["classes"] = {
+            "evaluated": len(self.truth.classes.names),
+            "only_in_model": list(self.truth.classes.only_in_model),
+            "only_in_annotations": list(self.truth.classes.only_in_file),
+        }
         answer["model"] = {
             "name": card.name,
             "checkpoint": card.checkpoint,
@@ -139,7 +144,7 @@ class Report:
             console.print(table)
 
     def _classes(self, *, only_with_objects: bool) -> list[tuple[str, int, dict[str, float | None]]]:
-        """Return name, number of objects and AP by IoU type of each class that the annotations know."""
+        """Return name, number of objects and AP by IoU type of each class that is evaluated."""
         objects = self.truth.objects(self.evaluated)
         return [
             (
@@ -147,8 +152,8 @@ class Report:
                 objects[category],
                 {iou_type: scores.ap_by_category[category] for iou_type, scores in self.scores.items()},
             )
-            for category, name in zip(self.card.category_ids, self.card.classes, strict=True)
-            if category in self.truth.category_ids and (objects[category] or not only_with_objects)
+            for category, name in self.truth.classes.names.items()
+            if objects[category] or not only_with_objects
         ]
 
 

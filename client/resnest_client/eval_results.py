@@ -10,7 +10,7 @@ from typing import Any
 
 from resnest_core.closeable import Closeable
 from resnest_core.errors import ParameterError
-from resnest_core.evaluation import AnnotatedImage
+from resnest_core.evaluation import AnnotatedImage, ClassMatch
 
 HEADER = "resnest_eval"
 HEADER_START = f'{{"{HEADER}": '.encode()
@@ -21,7 +21,8 @@ class KeptResults(Closeable):
     """Detections by image, as COCO's results; with a path, also in a file there.
 
     The file is JSON Lines: what made the detections, then a line per image. A line that a run, killed, left half
-    written is dropped. `finish` writes COCO's one list beside it, `FILE.json` beside `FILE.jsonl`.
+    written is dropped. `finish` writes COCO's one list beside it, `FILE.json` beside `FILE.jsonl`. Category ids are the
+    card's in the former, so that other annotations of the same images may follow, and the annotations' in the latter.
 
     Raises:
         ParameterError: the path isn't one of JSON Lines.
@@ -80,15 +81,16 @@ class KeptResults(Closeable):
             json.dumps({"image_id": image.id, "file_name": image.file_name, "detections": rows}).encode() + b"\n"
         )
 
-    def finish(self) -> None:
-        """Write COCO's list, which pycocotools' `loadRes` reads.
+    def finish(self, classes: ClassMatch) -> None:
+        """Write COCO's list, which pycocotools' `loadRes` reads, of the classes that the annotations have.
 
         Raises:
             ParameterError: it can't be written.
         """
         if self.list_path:
             try:
-                self.list_path.write_text(json.dumps([row for rows in self.by_image.values() for row in rows]))
+                rows = (row for found in self.by_image.values() for row in found)
+                self.list_path.write_text(json.dumps(list(classes.with_ids_of_file(rows))))
             except OSError as error:
                 raise _cannot_write(self.list_path, error) from error
 

@@ -2,66 +2,85 @@
 
 from __future__ import annotations
 
-import pickletools
 import re
-import zipfile
-from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING  # the names that pickles of protocol 2 give Python 3's modules
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, TypeGuard
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from resnest_core.errors import CheckpointError
 from resnest_core.hashing import sha256
-from resnest_export.coco_classes import COCO
+from resnest_core.published import PUBLISHED
+from resnest_export.averaged_weights import BESIDE, choose
+from resnest_export.checkpoint_keys import named, unwrapped
+from resnest_export.checkpoint_kinds import foreign_content, foreign_file
+from resnest_export.checkpoint_meta import ConfigStyle, class_names_in, kept_config
+from resnest_export.checkpoint_pickle import FORCED, StandIn, plain_tensor, read_inert, weights_only_is_forced
 
 CLASSIFIERS = ("roi_head.bbox_head.fc_cls.weight", "roi_head.bbox_head.0.fc_cls.weight")
-LEGACY_PICKLES = 4  # of torch's older file format: a magic number, the protocol, the system, the object
+HOLDERS = ("state_dict", "model", "model_state_dict")  # keys of a file whose value is the state_dict
+DATES = ("%Y%m%d", "%d%m%Y", "%m%d%Y")
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a checkpoint file holds: float32 weights by key, the classes' names if it tells them, the file's sha256."""
+    """What a checkpoint file holds."""
 
     state_dict: dict[str, Tensor]
+    """Weights by the detector's keys, in float32 where they aren't integers; contiguous, none shared."""
     classes: tuple[str, ...] | None
+    """The classes' names, if its meta tells them."""
     sha256: str
+    """Of the file."""
+    config_text: str | None = None
+    """The configuration that it was trained with, as Python's source."""
+    config_style: ConfigStyle | None = None
+    config_file: str | None = None
+    """Name of the configuration's file, without folders."""
+    notes: tuple[str, ...] = ()
+    """Sentences for the report of an export: which of several sets of weights were taken."""
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Read mmdetection's `.pth`, in torch's older format or the zip format.
+def load_checkpoint(path: Path, *, use_ema: bool = False) -> Checkpoint:
+    """Read a `.pth`, in torch's older format or the zip format, of pickle protocols 0 to 5.
 
-    Nothing that the file's pickle names is imported or called: torch reads it with `weights_only=True`, and what that
-    refuses in `meta` (configurations, histories, numpy scalars) is replaced by inert stand-ins. Weights in half
-    precision become float32; moving averages (`ema_…`) and the prefix `module.` are dropped.
+    Nothing that the file's pickles name is imported or called. Half, bfloat16 and double precision become float32, the
+    prefixes of wrappers (`resnest_export.checkpoint_keys`) go, and so do optimizers and logs.
+
+    Args:
+        path: the file.
+        use_ema: take the averaged weights (see `resnest_export.averaged_weights`).
 
     Raises:
-        CheckpointError: the file can't be read, is damaged, isn't a checkpoint, or isn't the one its name tells.
+        CheckpointError: the file can't be read, is damaged, isn't a checkpoint, isn't the one its name tells, has
+            weights that aren't finite or no plain numbers, or has no averaged weights.
     """
-    try:
-        digest = sha256(path)
-    except OSError as error:
-        raise CheckpointError(f"{path} can't be read: {error.strerror}.") from error
-    named = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
-    if named and not digest.startswith(named[1]):
-        raise CheckpointError(
-            f"{path} is damaged or renamed, its sha256 starts with {digest[:8]} and not {named[1]}: fetch it again."
-        )
+    digest = _checked_hash(path)
     content = _read(path)
-    weights = content.get("state_dict", content)
-    if not _is_state_dict(weights):
-        raise CheckpointError(f"{path} is not a checkpoint of a detector: it has no state_dict of tensors.")
-    named_weights = {key.removeprefix("module."): value for key, value in weights.items()}
-    state_dict = {
-        key: value.float() if value.is_floating_point() else value
-        for key, value in named_weights.items()
-        if not key.startswith("ema_")  # a moving average of the weights, kept beside them in training
-    }
-    return Checkpoint(state_dict, _classes(content.get("meta")), digest)
+    weights = _state_dict(content, path)
+    beside = next((content[key] for key in BESIDE if _is_mapping_of_strings(content.get(key))), None)
+    meta = content.get("meta")
+    config = kept_config(meta)
+    classes = class_names_in(meta)
+    content = {}  # optimizers are as large as the weights
+    old_text = config.text if config and config.style == "2.x" else None
+    chosen, notes = choose(unwrapped(weights or {}), beside, use_ema=use_ema, config_text=old_text)
+    if not chosen:
+        raise CheckpointError(f"{path} has averaged weights only: pass --ema.")
+    weights = beside = None
+    return Checkpoint(
+        state_dict=_as_float32(chosen, path),
+        classes=classes,
+        sha256=digest,
+        config_text=config.text if config else None,
+        config_style=config.style if config else None,
+        config_file=config.file_name if config else None,
+        notes=tuple(notes),
+    )
 
 
 def num_classes(state_dict: Mapping[str, Tensor]) -> int:
@@ -76,31 +95,13 @@ def num_classes(state_dict: Mapping[str, Tensor]) -> int:
     raise CheckpointError("The checkpoint is not of a Faster, Mask or Cascade R-CNN: it has no fc_cls.")
 
 
-def class_names(count: int, file: Path | None, checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Return the classes' names: the file's, one a line, else the checkpoint's, else COCO's.
-
-    Raises:
-        CheckpointError: the names are not as many as the classes.
-    """
-    if file is not None:
-        try:
-            names = tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
-        except (OSError, UnicodeDecodeError) as error:
-            raise CheckpointError(f"{file} can't be read as text, one class a line.") from error
-        source = str(file)
-    elif checkpoint.classes is not None:
-        names, source = checkpoint.classes, "the checkpoint's meta"
-    else:
-        names, source = tuple(COCO), "COCO"
-    if len(names) != count:
-        raise CheckpointError(
-            f"The checkpoint has {count} classes, but {source} names {len(names)}: pass --classes FILE, a name a line."
-        )
-    return names
-
-
-def import_weights(module: nn.Module, state_dict: Mapping[str, Tensor], name: str = "this detector") -> None:
-    """Load weights into a module, strictly; `name` names it in errors.
+def import_weights(
+    module: nn.Module,
+    state_dict: Mapping[str, Tensor],
+    name: str = "this detector",
+    explain: Callable[[Sequence[str]], str] | None = None,
+) -> None:
+    """Load weights into a module, strictly; `name` names it in errors, and `explain` says what decides keys' shapes.
 
     The tensors are shared, not copied: several detectors of one checkpoint take its memory once.
 
@@ -120,92 +121,114 @@ def import_weights(module: nn.Module, state_dict: Mapping[str, Tensor], name: st
     }
     if any(problems.values()):
         kinds = "; ".join(f"{len(keys)} {kind}: {', '.join(keys)}" for kind, keys in problems.items() if keys)
-        raise CheckpointError(f"The checkpoint doesn't fit {name}: pass one of its architecture; keys {kinds}.")
+        keys = [key.partition(" ")[0] for keys in problems.values() for key in keys]
+        settings = explain(keys) if explain else ""
+        reason = f"; these settings decide them: {settings}" if settings else ""
+        raise CheckpointError(f"The checkpoint doesn't fit {name}: pass one of its architecture; keys {kinds}{reason}.")
     module.load_state_dict(dict(state_dict), strict=False, assign=True)
 
 
-def _is_state_dict(weights: object) -> TypeGuard[Mapping[str, Tensor]]:
-    return (
-        isinstance(weights, Mapping)
-        and len(weights) > 0
-        and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items())
-    )
+def _checked_hash(path: Path) -> str:
+    """Return the file's sha256, whose first eight digits a name may end in.
+
+    Raises:
+        CheckpointError: it can't be read, or isn't what its name tells.
+    """
+    try:
+        digest = sha256(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error.strerror}.") from error
+    told = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
+    is_published = any(path.name == row.checkpoint for row in PUBLISHED.values())
+    if told and (is_published or not _is_date(told[1])) and not digest.startswith(told[1]):
+        raise CheckpointError(
+            f"{path} is damaged or renamed, its sha256 starts with {digest[:8]} and not {told[1]}: fetch it again."
+        )
+    return digest
 
 
-def _classes(meta: object) -> tuple[str, ...] | None:
-    """Return the names in a checkpoint's meta: mmdetection 2 keeps `CLASSES`, mmdetection 3 `dataset_meta`."""
-    if not isinstance(meta, Mapping):
-        return None
-    inner = meta.get("dataset_meta")
-    for holder in (meta, inner if isinstance(inner, Mapping) else {}):
-        for key in ("CLASSES", "classes"):
-            names = holder.get(key)
-            if isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names):
-                return tuple(names)
-    return None
-
-
-class _Inert:
-    """Stands in for a class or function of a checkpoint: takes any arguments and any state, and does nothing."""
-
-    def __new__(cls, *_: object, **__: object) -> _Inert:
-        return object.__new__(cls)
-
-    def __setstate__(self, state: object) -> None:
-        """Forget the state."""
-
-
-class _InertMapping:
-    """The same for what may be a mapping: torch's reader sets items of plain mappings only."""
-
-    def __new__(cls, *_: object, **__: object) -> OrderedDict[str, object]:  # type: ignore[misc]
-        return OrderedDict()
+def _is_date(digits: str) -> bool:
+    for form in DATES:
+        try:
+            year = datetime.strptime(digits, form).year
+        except ValueError:
+            continue
+        if 1990 <= year < 2100:
+            return True
+    return False
 
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        stand_ins: list[Any] = [
-            # Numpy's states are tuples, which a plain mapping can't take.
-            (_Inert if name.startswith("numpy.") else _InertMapping, name)
-            for name in {_todays_name(*pair) for pair in _global_names(path)}
-            if not name.startswith("torch.")
-        ]
-        with torch.serialization.safe_globals(stand_ins):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        foreign = foreign_file(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error.strerror}.") from error
+    if foreign:
+        raise CheckpointError(f"{path} can't be read as a checkpoint: it is {foreign}.")
+    if weights_only_is_forced():
+        raise CheckpointError(f"{path} can't be read while {FORCED} is set: unset it, nothing in the file is executed.")
+    try:
+        content = read_inert(path)
     except Exception as error:  # torch raises many classes on damaged files
         raise CheckpointError(
-            f"{path} can't be read as a checkpoint: it is damaged, cut short, or holds what is not safe to read."
+            f"{path} can't be read as a checkpoint: it is damaged, cut short, or not a file that torch.save wrote."
         ) from error
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} is not a checkpoint of a detector: it has no state_dict of tensors.")
+    if not isinstance(content, Mapping) or (isinstance(content, StandIn) and not content):
+        raise CheckpointError(f"{path} is not a checkpoint of a detector: it {foreign_content(content)}.")
     return content
 
 
-def _global_names(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield module and name of all classes and functions that the file's pickles mention; nothing is unpickled."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                if name.endswith("/data.pkl"):
-                    with archive.open(name) as stream:
-                        yield from _names_in_pickle(stream)
-    else:
-        with path.open("rb") as stream:
-            for _ in range(LEGACY_PICKLES):
-                yield from _names_in_pickle(stream)
+def _state_dict(content: Mapping[str, Any], path: Path) -> Mapping[str, Any] | None:
+    """Return the weights by the file's keys; None where it has averaged ones beside only."""
+    weights = next((content[key] for key in HOLDERS if isinstance(content.get(key), Mapping)), None)
+    if weights is None and any(_is_mapping_of_strings(content.get(key)) for key in BESIDE):
+        return None
+    if weights is None:
+        weights = content
+    if not _is_mapping_of_strings(weights):
+        raise CheckpointError(f"{path} is not a checkpoint of a detector: it {foreign_content(content)}.")
+    return weights
 
 
-def _names_in_pickle(stream: IO[bytes]) -> Iterator[tuple[str, str]]:
-    for opcode, argument, _ in pickletools.genops(stream):
-        if opcode.name == "GLOBAL":  # torch writes pickles of protocol 2, which names them so
-            module, _, name = str(argument).partition(" ")
-            yield module, name
+def _is_mapping_of_strings(value: object) -> bool:
+    """Return whether a value may be a state_dict: keys to tensors, of whatever kind."""
+    return (
+        isinstance(value, Mapping)
+        and all(isinstance(key, str) for key in value)
+        and any(isinstance(one, Tensor) for one in value.values())
+    )
 
 
-def _todays_name(module: str, name: str) -> str:
-    """Return the full name under which torch's reader looks for what a pickle of protocol 2 names."""
-    if (module, name) in NAME_MAPPING:
-        module, name = NAME_MAPPING[module, name]
-    else:
-        module = IMPORT_MAPPING.get(module, module)
-    return f"{module}.{name}"
+def _as_float32(weights: dict[str, Any], path: Path) -> dict[str, Tensor]:
+    """Return tensors in float32, contiguous, none shared; `weights` is emptied, so that memory holds one set.
+
+    Raises:
+        CheckpointError: names all keys of values that aren't plain tensors, and of such as aren't finite.
+    """
+    strange = {key: kind for key, value in weights.items() if (kind := plain_tensor(value))}
+    if strange:
+        kinds = ", ".join(sorted(set(strange.values())))
+        raise CheckpointError(
+            f"{path} has {len(strange)} weights that aren't plain tensors ({kinds}): {named(sorted(strange))}."
+        )
+    found: dict[str, Tensor] = {}
+    infinite: list[str] = []
+    storages: set[int] = set()
+    for key in list(weights):
+        value: Tensor = weights.pop(key).detach()
+        if value.is_floating_point():
+            value = value.to(torch.float32)
+            # Without a tensor of booleans as long as the weights; NaN is both the least and the greatest.
+            if value.numel() and not all(bool(one.isfinite()) for one in value.aminmax()):
+                infinite.append(key)
+        storage = value.untyped_storage()
+        if not value.is_contiguous() or storage.nbytes() != value.nbytes or storage.data_ptr() in storages:
+            value = value.clone(memory_format=torch.contiguous_format)
+        storages.add(value.untyped_storage().data_ptr())
+        found[key] = value
+    if infinite:
+        raise CheckpointError(
+            f"{path} has NaN or infinite numbers in {len(infinite)} of its weights, so training has diverged: name an "
+            f"earlier checkpoint; keys {named(infinite)}."
+        )
+    return found

@@ -14,6 +14,7 @@ from resnest_core.buckets import Buckets
 from resnest_core.errors import MissingExtraError, ModelNotFoundError, ParameterError
 from resnest_core.published import PUBLISHED, Published
 from resnest_core.runtimes.tensorrt.manifest import Flavour, HardwareCompatibility
+from resnest_export.inspection import inspect
 from resnest_export.precision import ENGINES_ONLY, Gate, Precision
 from resnest_export.request import ExportRequest
 from resnest_export.tensorrt import cli_options
@@ -38,6 +39,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this package."""
     app.command()(download)
     app.command()(export)
+    app.command()(inspect)
     app.command("repository")(write_repository)
 
 
@@ -51,18 +53,29 @@ def download(
 
 def export(
     detector: Annotated[
-        str, typer.Argument(metavar="NAME", help="Such as mask_rcnn_s50; `resnest models` lists them.")
-    ],
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="Such as mask_rcnn_s50; not needed where the checkpoint or --config tells it."
+        ),
+    ] = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option(help="mmdetection's .pth, also your own fine-tuned one; else the published one is fetched."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="mmdetection's configuration; else the text that the checkpoint keeps of it.")
     ] = None,
     name: Annotated[
         str | None, typer.Option(metavar="MODEL", help="The model's own name in the repository; else NAME.")
     ] = None,
     classes: Annotated[
-        Path | None, typer.Option(help="Names of the classes, one a line; else the checkpoint's own, else COCO's.")
+        Path | None,
+        typer.Option(help="Names of the classes, one a line; else the configuration's, the checkpoint's, or COCO's."),
     ] = None,
+    category_ids: Annotated[
+        str | None, typer.Option(help="The classes' ids: N,N,… or a file with one a line; else COCO's, or 1…N.")
+    ] = None,
+    ema: Annotated[bool, typer.Option("--ema", help="Export the checkpoint's averaged weights.")] = False,
     to: Annotated[
         Target, typer.Option(help="The format; openvino and tensorrt come beside the ONNX file.")
     ] = Target.ONNX,
@@ -74,7 +87,10 @@ def export(
         Path | None, typer.Option(help="For int8 and fp8: a folder of photographs like those it will see.")
     ] = None,
     max_proposals: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Of the box heads: fewer than 1000 are faster, and find less.")
+        int | None, typer.Option(min=1, help="Of the box heads: fewer are faster, and find less.")
+    ] = None,
+    max_detections: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Of an image, at most; else as configured, such as 100.")
     ] = None,
     gate: Annotated[
         float | None,
@@ -102,7 +118,8 @@ def export(
         from resnest_core.card import read_card
         from resnest_core.cpus import allowed_cpus
         from resnest_core.runtimes import openvino_files
-        from resnest_export.pipeline import export_detector, find_config
+        from resnest_export.configured import find_config
+        from resnest_export.pipeline import export_detector
         from resnest_export.tensorrt.builder import EngineOptions
         from resnest_export.tensorrt.engine_export import EngineTarget, export_engine
         from resnest_export.triton_repository.writer import write_model
@@ -110,7 +127,10 @@ def export(
         raise MissingExtraError(error.name or "torch", "export") from error
     # PyTorch counts the CPUs of the affinity mask by itself, but knows no quotas.
     torch.set_num_threads(min(torch.get_num_threads(), allowed_cpus()))
-    find_config(detector)
+    if detector is not None:
+        find_config(detector)
+    elif checkpoint is None:
+        raise ParameterError("Name a detector to fetch, such as mask_rcnn_s50, or pass your own with --checkpoint.")
     if to is not Target.TENSORRT and precision in ENGINES_ONLY:
         raise ParameterError(f"{precision.value} is a precision of TensorRT's engines: add --to tensorrt.")
     flavour = builder or (Flavour.RTX if sm else Flavour.TENSORRT)
@@ -123,17 +143,21 @@ def export(
         openvino_files.import_openvino()
     request = ExportRequest(
         detector=detector,
-        checkpoint=checkpoint or FOLDER / _published(detector).checkpoint,
+        checkpoint=checkpoint or FOLDER / _published(str(detector)).checkpoint,
         repository=repository,
         name=name,
+        config=config,
         classes_file=classes,
+        category_ids=category_ids,
+        use_ema=ema,
         precision=precision,
         calibration=calibration,
         gate=_gate(gate, annotations, images),
         max_proposals=max_proposals,
+        max_detections=max_detections,
     )
     if checkpoint is None:
-        _download(_published(detector), FOLDER)
+        _download(_published(str(detector)), FOLDER)
     console = Console(stderr=True, highlight=False)
     report = partial(console.print, markup=False, soft_wrap=True)
     if to is Target.TENSORRT:
@@ -151,7 +175,7 @@ def export(
         )
         path = export_engine(request, target, report)
     else:
-        with console.status(f"Exporting {request.model}: tracing takes most of a minute, checking as long …"):
+        with console.status("Exporting: tracing takes most of a minute, checking as long …"):
             path = export_detector(request, report)
             if to is Target.OPENVINO:
                 openvino_files.save(path)

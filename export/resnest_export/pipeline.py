@@ -14,13 +14,14 @@ from typing_extensions import Self
 import resnest_core
 from resnest_core.card import ModelCard
 from resnest_core.detector import InProcessDetector
-from resnest_core.errors import ModelNotFoundError, ParameterError
+from resnest_core.errors import ParameterError
 from resnest_core.published import PUBLISHED
 from resnest_core.repository import network_path
 from resnest_core.runtimes import RUNTIMES, preferred_runtime
 from resnest_export.check import check
-from resnest_export.checkpoint import Checkpoint, class_names, import_weights, load_checkpoint, num_classes
-from resnest_export.coco_classes import category_ids
+from resnest_export.checkpoint import Checkpoint, import_weights, load_checkpoint
+from resnest_export.class_files import category_ids, class_names
+from resnest_export.configured import ConfiguredDetector, configured_detector, difference_lines, explained
 from resnest_export.deployed_detector import DeployedDetector
 from resnest_export.models import ZOO, DetectorConfig, build
 from resnest_export.models.detector import TwoStageDetector
@@ -34,17 +35,6 @@ ON_CPUS = (Precision.INT8, Precision.BF16)
 """Precisions below fp32 that CPUs run; the others are of TensorRT's engines."""
 
 
-def find_config(name: str) -> DetectorConfig:
-    """Return the row of the table of detectors.
-
-    Raises:
-        ModelNotFoundError: there is none of this name.
-    """
-    if name not in ZOO:
-        raise ModelNotFoundError(f"There is no detector {name!r}: use one of {', '.join(ZOO)}.")
-    return ZOO[name]
-
-
 @dataclass(frozen=True, eq=False)
 class ExportSource:
     """A request with what its files hold; each is read once.
@@ -52,19 +42,23 @@ class ExportSource:
     Attributes:
         request: what is exported.
         checkpoint: the weights.
-        config: the detector with the checkpoint's classes, and as many proposals as are asked for.
-        whole: the same with all proposals.
+        configured: the detector that the configuration describes, and where that came from.
+        config: the same, with as many proposals as are asked for.
+        whole: with all proposals.
         detector: with the weights; nothing is folded in it, and nothing may change it.
         classes: the classes' names.
+        category_ids: the classes' ids.
         photographs: to calibrate on; empty where there is nothing to calibrate.
     """
 
     request: ExportRequest
     checkpoint: Checkpoint
+    configured: ConfiguredDetector
     config: DetectorConfig
     whole: DetectorConfig
     detector: TwoStageDetector
     classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
     photographs: tuple[Path, ...]
 
     @classmethod
@@ -76,13 +70,22 @@ class ExportSource:
             CheckpointError: the checkpoint is damaged, or doesn't fit; or its classes have other than one name each.
             ParameterError: the photographs can't be used.
         """
-        config = find_config(request.detector)
         photographs = () if request.calibration is None else tuple(calibration_images(request.calibration))
-        checkpoint = load_checkpoint(request.checkpoint)
-        whole, config = fitted(config, checkpoint, request.max_proposals)
+        checkpoint = load_checkpoint(request.checkpoint, use_ema=request.use_ema)
+        configured = configured_detector(request.detector, request.config, checkpoint)
+        whole = configured.config
+        if request.max_detections is not None:
+            whole = whole.with_detections(request.max_detections)
+        config = whole if request.max_proposals is None else whole.with_proposals(request.max_proposals)
+        names = class_names(config.num_classes, request.classes_file, checkpoint, config.settings.classes)
+        ids = category_ids(request.category_ids, names)
         detector = build_with_weights(config, checkpoint)
-        names = class_names(config.num_classes, request.classes_file, checkpoint)
-        return cls(request, checkpoint, config, whole, detector, names, photographs)
+        return cls(request, checkpoint, configured, config, whole, detector, names, ids, photographs)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines for the report: which weights and settings were taken, and what differs from the published detector."""
+        return (*self.checkpoint.notes, *self.configured.notes, *difference_lines(self.configured))
 
     def card(self, precision: Precision, config: DetectorConfig | None = None) -> ModelCard:
         """Return the card of the model in a precision, or that of another configuration."""
@@ -90,6 +93,7 @@ class ExportSource:
         return make_card(
             config or self.config,
             self.classes,
+            self.category_ids,
             self.checkpoint,
             request.checkpoint,
             precision,
@@ -127,6 +131,8 @@ def export_network(source: ExportSource, gate: Gate | None, report: Callable[[st
     # Runtimes quantize convolutions, not what Winograd makes of them.
     winograd = precision not in ON_CPUS
     path = network_path(source.request.repository, card.name)
+    for line in source.notes:
+        report(line)
     with written_aside(path) as part, TemporaryDirectory() as folder:
         is_fp32 = precision is Precision.FP32
         exact = part if is_fp32 else Path(folder) / "exact.onnx"
@@ -157,14 +163,6 @@ def export_whole(source: ExportSource, path: Path, *, winograd: bool = True) -> 
     export_onnx(detector, source.card(Precision.FP32, source.whole), path, winograd=winograd)
 
 
-def fitted(
-    config: DetectorConfig, checkpoint: Checkpoint, max_proposals: int | None
-) -> tuple[DetectorConfig, DetectorConfig]:
-    """Return a row of the table with the checkpoint's number of classes: with all proposals, and with so many."""
-    whole = config.with_classes(num_classes(checkpoint.state_dict))
-    return whole, whole if max_proposals is None else whole.with_proposals(max_proposals)
-
-
 def build_with_weights(config: DetectorConfig, checkpoint: Checkpoint) -> TwoStageDetector:
     """Build a detector whose weights are the checkpoint's tensors themselves.
 
@@ -172,7 +170,7 @@ def build_with_weights(config: DetectorConfig, checkpoint: Checkpoint) -> TwoSta
         CheckpointError: they don't fit.
     """
     detector = build(config)
-    import_weights(detector, checkpoint.state_dict, config.name)
+    import_weights(detector, checkpoint.state_dict, config.name, explained)
     return detector
 
 
@@ -194,6 +192,7 @@ def written_aside(path: Path) -> Iterator[Path]:
 def make_card(
     config: DetectorConfig,
     classes: tuple[str, ...],
+    category_ids: tuple[int, ...],
     checkpoint: Checkpoint,
     checkpoint_path: Path,
     precision: Precision = Precision.FP32,
@@ -216,12 +215,13 @@ def make_card(
     is_whole = whole is None or config.max_proposals == whole.max_proposals
     proposals = "" if is_whole else f"The box heads look at {config.max_proposals} proposals at most."
     preprocessing, test = settings.preprocessing, settings.test_rcnn
+    is_soft = test.nms.type == "soft_nms"
     return ModelCard(
         name=model_name(name or config.name, precision),
         family=config.family,
         backbone=config.backbone,
         classes=classes,
-        category_ids=category_ids(classes),
+        category_ids=category_ids,
         test_scale=preprocessing.scale,
         keep_ratio=preprocessing.keep_ratio,
         size_divisor=preprocessing.size_divisor,
@@ -230,7 +230,8 @@ def make_card(
         mean=preprocessing.mean,
         std=preprocessing.std,
         channel_order=preprocessing.channel_order,
-        score_threshold=test.score_thr,
+        # Soft-NMS lowers scores below the threshold that candidates pass, down to its own.
+        score_threshold=min(test.score_thr, test.nms.min_score or 0.0) if is_soft else test.score_thr,
         nms={name: value for name, value in asdict(test.nms).items() if value is not None},
         max_detections=test.max_per_img,
         mask_size=settings.roi_head.mask_size,

@@ -8,7 +8,7 @@ from pathlib import Path
 from resnest_core.card import check_model_name
 from resnest_core.errors import ParameterError
 from resnest_core.published import PUBLISHED
-from resnest_export.precision import CALIBRATED, Gate, Precision, model_name
+from resnest_export.precision import CALIBRATED, Gate, Precision
 
 
 @dataclass(frozen=True)
@@ -18,30 +18,38 @@ class ExportRequest:
     Nothing is read to make one; `resnest_export.pipeline.ExportSource` reads the files.
 
     Attributes:
-        detector: a row of the table of detectors.
+        detector: a row of the table of detectors; None: the configuration decides alone.
         checkpoint: mmdetection's `.pth`, the published one or a fine-tuned one with other classes.
         repository: the model repository to write into.
         name: the model's own name; None: the detector's.
-        classes_file: names of the classes, one a line; None: the checkpoint's, else COCO's.
+        config: mmdetection's configuration; None: the one in the checkpoint, else that of the detector's row.
+        classes_file: names of the classes, one a line; None: the configuration's, the checkpoint's, else COCO's.
+        category_ids: the classes' ids, numbers between commas or a file; None: COCO's, or 1…N.
+        use_ema: whether the checkpoint's averaged weights are exported.
         precision: of the network.
         calibration: a folder of photographs, for int8 and fp8.
         gate: what the model may lose beside the detector in fp32 with all its proposals; None: that isn't measured.
-        max_proposals: regions that the box heads look at, at most; None: a thousand, as mmdetection has it.
+        max_proposals: regions that the box heads look at, at most; None: as the configuration has it.
+        max_detections: of an image, at most; None: as the configuration has it.
 
     Raises:
         ParameterError: the name can't be a model's, or is another published detector's; a precision lacks what it
             needs; or an option would do nothing.
     """
 
-    detector: str
+    detector: str | None
     checkpoint: Path
     repository: Path
     name: str | None = None
+    config: Path | None = None
     classes_file: Path | None = None
+    category_ids: str | None = None
+    use_ema: bool = False
     precision: Precision = Precision.FP32
     calibration: Path | None = None
     gate: Gate | None = None
     max_proposals: int | None = None
+    max_detections: int | None = None
 
     def __post_init__(self) -> None:
         self._check_name()
@@ -62,10 +70,5 @@ class ExportRequest:
         # Published accuracy is listed under these names.
         if self.name in PUBLISHED and self.name != self.detector:
             raise ParameterError(
-                f"{self.name} is the name of another detector than {self.detector}: use one of your own."
+                f"{self.name} is the name of another detector than {self.detector or 'yours'}: use one of your own."
             )
-
-    @property
-    def model(self) -> str:
-        """The model's name in the repository."""
-        return model_name(self.detector if self.name is None else self.name, self.precision)

@@ -137,6 +137,7 @@ def test_the_figures_and_what_they_are_of(
     assert content == {
         "partial": False,
         "images": {"annotated": 12, "evaluated": 12, "missing": [], "unusable": {}, "not_annotated": 0},
+        "classes": {"evaluated": 3, "only_in_model": [], "only_in_annotations": []},
         "model": {
             "name": "fake",
             "checkpoint": "none",
@@ -241,6 +242,46 @@ def test_results_are_coco_s(data: list[object], kept: Path, figures: Path, fake_
     evaluation.summarize()
     expected = [None if value == -1 else value for value in evaluation.stats]
     assert read(figures)["bbox"] == pytest.approx(dict(zip(FIGURES, expected, strict=True)), abs=1e-6)
+
+
+def test_annotations_of_other_ids_and_classes(
+    data: list[object], instances: Path, kept: Path, figures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Classes are matched by name, in a second run with other annotations too, which does no image again."""
+    runtime = FakeRuntime()
+    local(monkeypatch, runtime)
+    arguments = [*data, "--per-class", "--results", kept, "--output", figures]
+    assert evaluate(*arguments).exit_code == 0
+    first, lines = read(figures), kept.read_bytes()
+    content = json.loads(instances.read_text())
+    content["categories"] = [
+        {"id": 2, "name": "person"},
+        {"id": 1, "name": "Bicycle"},
+        {"id": 0, "name": "car"},
+        {"id": 3, "name": "dog"},
+    ]
+    for one in content["annotations"]:
+        one["category_id"] = {1: 2, 2: 1, 3: 0}[one["category_id"]]
+    instances.write_text(json.dumps(content))
+    result = evaluate(*arguments)
+    assert result.stderr.splitlines() == [
+        "2 classes are evaluated, those that both have: the model lacks Bicycle, dog, and the annotations lack bicycle "
+        "('Bicycle' and 'bicycle' look alike, but names are matched exactly).",
+        "12 of 12 images are done already.",
+    ]
+    second = read(figures)
+    assert len(runtime.calls) == COUNT
+    assert kept.read_bytes() == lines
+    assert second["classes"] == {
+        "evaluated": 2,
+        "only_in_model": ["bicycle"],
+        "only_in_annotations": ["Bicycle", "dog"],
+    }
+    assert second["per_class"] == {name: first["per_class"][name] for name in ("person", "car")}
+    assert second["bbox"]["AP"] == pytest.approx(0.5)
+    rows = json.loads(kept.with_suffix(".json").read_text())
+    assert {row["category_id"] for row in rows} <= {2, 0}  # the annotations' ids
+    assert sum(row["category_id"] == 2 for row in rows) == COUNT
 
 
 @pytest.mark.parametrize("kind", ["grpc", "http", "in process"])
@@ -524,7 +565,7 @@ def test_the_first_images_only(data: list[object], kept: Path, figures: Path, mo
         (["--annotations", "absent.json"], ParameterError, "The annotations absent.json can't be read (No such file"),
         (["--annotations", Path(__file__)], ParameterError, "is not JSON, or not all of it"),
         (["--annotations", DEMO / "keys.json"], ParameterError, "is no file of COCO's annotations of objects: images"),
-        (["--annotations", DEMO / "instances.json"], ParameterError, "4 is motorcycle there and unknown to the model"),
+        (["--annotations", DEMO / "instances.json"], ParameterError, "None of the 6 annotated images is in"),
         (["--images", "absent"], ParameterError, "There is no folder absent"),
         (["--images", ROOT / "tests" / "client"], ParameterError, "None of the 12 annotated images is in"),
         (["--output", "figures.txt"], ParameterError, "--output figures.txt must be a FILE.json."),

@@ -68,7 +68,7 @@ def test_damaged_ones_are_a_sentence(model: Path, damage: str) -> None:
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def export_detector(request: ExportRequest, _report: object) -> Path:
-        path = network_path(request.repository, request.model)
+        path = network_path(request.repository, str(request.detector))
         path.parent.mkdir(parents=True)
         return Path(shutil.copy(DEMO, path))
 

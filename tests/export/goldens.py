@@ -55,7 +55,7 @@ def photograph_path(photograph: str) -> Path:
 
 def card(name: str) -> ModelCard:
     """Return the card of a detector with the kit's weights."""
-    return make_card(ZOO[name], tuple(COCO), Checkpoint({}, None, "0" * 64), Path("kit.pth"))
+    return make_card(ZOO[name], tuple(COCO), tuple(COCO.values()), Checkpoint({}, None, "0" * 64), Path("kit.pth"))
 
 
 def as_answer(detections: Detections) -> Golden:

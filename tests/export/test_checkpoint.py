@@ -6,7 +6,6 @@ import builtins
 import datetime
 import hashlib
 import os
-import pickle
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -20,8 +19,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from resnest_core.errors import CheckpointError
-from resnest_export.checkpoint import Checkpoint, class_names, import_weights, load_checkpoint, num_classes
-from resnest_export.coco_classes import COCO, category_ids
+from resnest_export.checkpoint import import_weights, load_checkpoint, num_classes
 from resnest_export.models import ZOO, build
 from tests.weights import keys
 
@@ -162,13 +160,6 @@ def test_nothing_pickled_runs(
     assert touched.exists()
 
 
-def test_stand_ins_are_gone_afterwards(save: Callable[[object], Path]) -> None:
-    # PyTorch keeps them in a set, so their order says nothing.
-    before = set(torch.serialization.get_safe_globals())
-    load_checkpoint(save({"meta": {"time": datetime.datetime(2020, 9, 26)}, "state_dict": WEIGHTS}))
-    assert set(torch.serialization.get_safe_globals()) == before
-
-
 @pytest.mark.parametrize(
     "content",
     [3, "text", [], {}, {"state_dict": {}}, {"state_dict": None}, {"state_dict": {"a": 1}}, {1: torch.ones(1)}],
@@ -185,15 +176,7 @@ def test_any_cut_is_damage(tmp_path_factory: pytest.TempPathFactory, data: st.Da
     torch.save({"meta": {}, "state_dict": WEIGHTS}, path, _use_new_zipfile_serialization=zipped)
     whole = path.read_bytes()
     path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
-    with pytest.raises(CheckpointError, match="damaged, cut short"):
-        load_checkpoint(path)
-
-
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint\n" * 9, b"PK\x03\x04 and no zip", pickle.dumps({"a": 1})])
-def test_other_files(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "checkpoint.pth"
-    path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="can't be read as a checkpoint"):
+    with pytest.raises(CheckpointError, match=r"damaged, cut short|is empty"):
         load_checkpoint(path)
 
 
@@ -290,45 +273,3 @@ def test_number_of_classes(name: str) -> None:
 def test_no_box_head() -> None:
     with pytest.raises(CheckpointError, match="no fc_cls"):
         num_classes(WEIGHTS)
-
-
-def holding(classes: tuple[str, ...] | None) -> Checkpoint:
-    return Checkpoint({}, classes, "0" * 64)
-
-
-def test_names_come_from_the_file_else_the_checkpoint_else_coco(tmp_path: Path) -> None:
-    file = tmp_path / "classes.txt"
-    file.write_text("nut\n\n bolt \r\n", encoding="utf-8")
-    assert class_names(2, file, holding(("cat", "dog"))) == ("nut", "bolt")
-    assert class_names(2, None, holding(("cat", "dog"))) == ("cat", "dog")
-    names = class_names(80, None, holding(None))
-    assert (names[0], names[-1], len(set(names))) == ("person", "toothbrush", 80)
-
-
-def test_a_wrong_number_of_names(tmp_path: Path) -> None:
-    file = tmp_path / "classes.txt"
-    file.write_text("nut\nbolt\n")
-    with pytest.raises(CheckpointError, match=r"has 3 classes, but .*classes\.txt names 2"):
-        class_names(3, file, holding(None))
-    with pytest.raises(CheckpointError, match=r"has 3 classes, but the checkpoint's meta names 2"):
-        class_names(3, None, holding(("cat", "dog")))
-    with pytest.raises(CheckpointError, match=r"has 3 classes, but COCO names 80: pass --classes"):
-        class_names(3, None, holding(None))
-
-
-def test_a_file_of_names_that_is_no_text(tmp_path: Path) -> None:
-    file = tmp_path / "classes.txt"
-    for content in (None, b"\xff\xfe\x00"):
-        if content:
-            file.write_bytes(content)
-        with pytest.raises(CheckpointError, match="can't be read as text"):
-            class_names(2, file, holding(None))
-
-
-def test_category_ids() -> None:
-    ids = category_ids(tuple(COCO))
-    assert (ids[0], ids[11], ids[-1]) == (1, 13, 90)
-    assert list(ids) == sorted(set(ids))
-    # COCO left these out of its 2017 annotations.
-    assert set(range(1, 91)) - set(ids) == {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
-    assert category_ids(("nut", "bolt")) == (1, 2)

@@ -200,7 +200,9 @@ def test_published_accuracy_goes_with_the_weights_and_not_with_the_name() -> Non
     published, other = (Checkpoint({}, None, digest * 8) for digest in (row.checkpoint_sha256_prefix, "01234567"))
 
     def ap(checkpoint: Checkpoint, **options: Any) -> float | None:
-        return pipeline.make_card(ZOO[row.name], tuple(COCO), checkpoint, Path("x.pth"), **options).box_ap
+        return pipeline.make_card(
+            ZOO[row.name], tuple(COCO), tuple(COCO.values()), checkpoint, Path("x.pth"), **options
+        ).box_ap
 
     assert ap(published) == ap(published, name="fruit") == row.box_ap
     assert ap(other) is None and ap(other, name=row.name) is None

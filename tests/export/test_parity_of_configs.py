@@ -56,7 +56,9 @@ def built(name: str, monkeypatch: pytest.MonkeyPatch) -> TwoStageDetector:
 def card_of(name: str) -> ModelCard:
     settings = settings_of(name)
     assert settings.classes is not None
-    return make_card(DetectorConfig(name, settings), settings.classes, Checkpoint({}, None, "0" * 64), Path("kit.pth"))
+    ids = tuple(range(1, settings.num_classes + 1))
+    checkpoint = Checkpoint({}, None, "0" * 64)
+    return make_card(DetectorConfig(name, settings), settings.classes, ids, checkpoint, Path("kit.pth"))
 
 
 def assert_agrees(name: str, photograph: str, answer: goldens.Golden) -> None:

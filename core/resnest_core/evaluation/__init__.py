@@ -11,6 +11,7 @@ from resnest_core.detections import Detections
 from resnest_core.detector import Detector
 from resnest_core.errors import ImageError
 from resnest_core.evaluation.annotations import AnnotatedImage, Annotations, read_annotations
+from resnest_core.evaluation.class_match import ClassMatch
 from resnest_core.evaluation.figures import FIGURES, Figures, Scores, compare
 from resnest_core.formats import coco
 
@@ -18,6 +19,7 @@ __all__ = [
     "FIGURES",
     "AnnotatedImage",
     "Annotations",
+    "ClassMatch",
     "Figures",
     "Scores",
     "compare",
@@ -37,12 +39,12 @@ def evaluate(
 
     Args:
         detector: in this process or behind a server; it is asked for one image after the other.
-        annotations: COCO's instances in JSON; category ids are those of the detector's card.
+        annotations: COCO's instances in JSON; its categories are matched with the classes by name.
         images: the folder of the images.
         on_image: told after each image how many are done, of how many.
 
     Raises:
-        ParameterError: the annotations can't be used, aren't of the model's categories, or no image is there.
+        ParameterError: the annotations can't be used, have no class of the model's, or no image is there.
         ImageError: an image can't be used, or isn't of the size that the annotations say.
     """
     truth = read_annotations(annotations, detector.card)
@@ -57,7 +59,7 @@ def evaluate(
 
 
 def results(found: Detections, card: ModelCard, image: AnnotatedImage) -> list[dict[str, Any]]:
-    """Return an image's detections as COCO's results, with masks where the detections have them.
+    """Return an image's detections as COCO's results with the card's ids, with masks where the detections have them.
 
     Raises:
         ImageError: the image isn't of the size that the annotations say, so that nothing in it would match.

@@ -16,8 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from resnest_core.card import ModelCard
 from resnest_core.errors import ParameterError
-
-MAX_NAMED = 5  # categories that an error names
+from resnest_core.evaluation.class_match import ClassMatch, match_classes, named
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,16 @@ class Annotations:
     """What is in the images."""
 
     images: tuple[AnnotatedImage, ...]
-    category_ids: tuple[int, ...]
-    """Those of the model that the file knows, sorted."""
+    classes: ClassMatch
+    """Which of the file's categories are which of the model's classes."""
     has_masks: bool
     """Whether both the model and the annotations have masks."""
     coco: COCO
+
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        """The file's ids of the classes that are evaluated, sorted."""
+        return tuple(sorted(self.classes.names))
 
     @property
     def iou_types(self) -> tuple[str, ...]:
@@ -46,7 +50,7 @@ class Annotations:
         return ("bbox", "segm") if self.has_masks else ("bbox",)
 
     def objects(self, image_ids: Collection[int]) -> Counter[int]:
-        """Return how many objects of each category id are in some of the images; crowds don't count."""
+        """Return how many objects of each of the file's ids are in some of the images; crowds don't count."""
         found = self.coco.getAnnIds(imgIds=list(image_ids), iscrowd=False) if image_ids else []
         return Counter(one["category_id"] for one in self.coco.loadAnns(found))
 
@@ -107,7 +111,7 @@ def read_annotations(path: Path, card: ModelCard) -> Annotations:
     """Read COCO's instances from JSON, for a model with this card.
 
     Raises:
-        ParameterError: the file can't be read or isn't such annotations, or its categories aren't the model's.
+        ParameterError: the file can't be read or isn't such annotations, or has none of the model's classes.
     """
     file = _parsed(path)
     if not file.images:
@@ -122,13 +126,22 @@ def read_annotations(path: Path, card: ModelCard) -> Annotations:
     objects = [one for one in file.annotations if one.image_id in ids]
     if not objects:
         raise ParameterError(f"{path} annotates no object in its images: there is nothing to find.")
-    categories = {category.id: category.name for category in file.categories}
-    _check_categories(path, {one.category_id for one in objects}, categories, card)
+    categories = _categories(path, file)
+    unlisted = sorted({one.category_id for one in objects} - categories.keys())
+    if unlisted:
+        raise ParameterError(f"{path} has objects of categories that it doesn't list, with the ids {named(unlisted)}.")
+    classes = match_classes(categories, card, str(path))
+    objects = [one for one in objects if one.category_id in classes.names]
+    if not objects:
+        raise ParameterError(
+            f"{path} annotates no object of the classes that the model {card.name} has too, "
+            f"{named(list(classes.names.values()))}: there is nothing to find."
+        )
     has_masks = card.has_masks and any(one.segmentation for one in objects)
     coco = _index(path, file, objects, has_masks)
     return Annotations(
         images=tuple(AnnotatedImage(one.id, one.file_name, (one.height, one.width)) for one in file.images),
-        category_ids=tuple(sorted(categories.keys() & set(card.category_ids))),
+        classes=classes,
         has_masks=has_masks,
         coco=coco,
     )
@@ -151,22 +164,17 @@ def _parsed(path: Path) -> _File:
         ) from error
 
 
-def _check_categories(path: Path, used: set[int], named: dict[int, str], card: ModelCard) -> None:
-    """Refuse objects that the model calls otherwise: it would never be right about them."""
-    known = dict(zip(card.category_ids, card.classes, strict=True))
-    wrong = []
-    for category in sorted(used):
-        if category not in named:
-            wrong.append(f"{category} is used but not listed there")
-        elif category not in known:
-            wrong.append(f"{category} is {named[category]} there and unknown to the model")
-        elif named[category] != known[category]:
-            wrong.append(f"{category} is {named[category]} there and {known[category]} to the model")
-    if wrong:
-        more = f"; and {len(wrong) - MAX_NAMED} more" if len(wrong) > MAX_NAMED else ""
-        raise ParameterError(
-            f"The categories of {path} are not those of the model {card.name}: {'; '.join(wrong[:MAX_NAMED])}{more}."
-        )
+def _categories(path: Path, file: _File) -> dict[int, str]:
+    """Return the categories' names by id; both tell them apart."""
+    names = Counter(category.name for category in file.categories)
+    ids = Counter(category.id for category in file.categories)
+    for what, counts in (("name", names), ("id", ids)):
+        twice = [one for one, count in counts.items() if count > 1]
+        if twice:
+            raise ParameterError(
+                f"{path} has several categories of the same {what}, {named(twice)}: give each a {what} of its own."
+            )
+    return {category.id: category.name for category in file.categories}
 
 
 def _index(path: Path, file: _File, objects: Sequence[_Object], has_masks: bool) -> COCO:

@@ -29,7 +29,7 @@ class Scores:
 
     figures: Figures
     ap_by_category: dict[int, float | None]
-    """AP by category id; None where there are no objects."""
+    """AP by the annotations' category id; None where there are no objects."""
 
 
 def compare(
@@ -39,14 +39,16 @@ def compare(
 
     Args:
         annotations: the truth.
-        results: COCO's, each with `bbox` [x, y, width, height], for masks `segmentation` in run lengths.
+        results: COCO's with the category ids of the model's card, each with `bbox` [x, y, width, height], for masks
+            `segmentation` in run lengths; those of classes that aren't annotated are left out.
         iou_type: `bbox` or `segm`.
         image_ids: the images that count; objects and detections in others don't.
     """
     counted = set(image_ids)
     # Boxes aren't passed along with masks: areas would be those of the boxes then. mmdetection does the same.
     keys = ("image_id", "category_id", "score", REGIONS[iou_type])
-    rows = [{key: row[key] for key in keys} for row in results if row["image_id"] in counted]
+    found = annotations.classes.with_ids_of_file(row for row in results if row["image_id"] in counted)
+    rows = [{key: row[key] for key in keys} for row in found]
     with redirect_stdout(io.StringIO()):
         evaluation = COCOeval(annotations.coco, _found(annotations.coco, rows), iou_type)
         evaluation.params.imgIds = sorted(counted)

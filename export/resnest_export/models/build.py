@@ -8,12 +8,10 @@ from resnest_export.models.detector import TwoStageDetector
 from resnest_export.models.fpn import FPN
 from resnest_export.models.heads import ConvFCBBoxHead, FCNMaskHead
 from resnest_export.models.resnest import ResNeSt
-from resnest_export.models.roi_heads import CascadeRoIHead, RoIHead
+from resnest_export.models.roi_heads import LEVELS, CascadeRoIHead, RoIHead
 from resnest_export.models.rpn import RPN
 from resnest_export.models.zoo import DetectorConfig
 
-ROI_LEVELS = 4
-"""Maps that regions are pooled from: as many as the operator MultiLevelRoIAlign takes."""
 NETWORK_STRIDE = 32
 """Of the backbone's last map."""
 
@@ -64,13 +62,13 @@ def check_settings(settings: DetectorSettings) -> None:
     """
     heads = settings.roi_head
     problems = [
-        f"{kind}[{stage}].strides has {len(extractor.strides)} levels, and regions are pooled from {ROI_LEVELS}"
+        f"{kind}[{stage}].strides has {len(extractor.strides)} levels, and regions are pooled from at most {LEVELS}"
         for kind, extractors in (
             ("bbox_roi_extractors", heads.bbox_roi_extractors),
             ("mask_roi_extractors", heads.mask_roi_extractors),
         )
         for stage, extractor in enumerate(extractors)
-        if len(extractor.strides) != ROI_LEVELS
+        if len(extractor.strides) > LEVELS
     ]
     if len(settings.rpn.anchors.strides) != settings.neck.num_outs:
         problems.append(

@@ -103,8 +103,11 @@ class ResNeSt(nn.Module):
             width = settings.base_channels * 2**stage
             stride = 1 if stage == 0 else 2
             layer = nn.Sequential()
+            changes = stride > 1 or channels != width * EXPANSION
             for block in range(count):
-                layer.append(Bottleneck(settings, channels, width, stride if block == 0 else 1, project=block == 0))
+                layer.append(
+                    Bottleneck(settings, channels, width, stride if block == 0 else 1, project=block == 0 and changes)
+                )
                 channels = width * EXPANSION
             self.add_module(f"layer{stage + 1}", layer)
             self.out_channels.append(channels)

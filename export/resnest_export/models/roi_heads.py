@@ -12,14 +12,19 @@ from resnest_export.models import boxes
 from resnest_export.models.heads import ConvFCBBoxHead, FCNMaskHead
 from resnest_export.ops import multi_level_roi_align
 
+LEVELS = 4
+
 
 def pool(pyramid: Sequence[Tensor], rois: Tensor, settings: RoIExtractorSettings) -> Tensor:
     """Return the features (R, C, S, S) of `rois` (R, 5): image index, x1 y1 x2 y2 in resized pixels."""
+    # The operator takes four maps: of fewer the last stands for those that are missing, as levels are clamped to it.
+    last = len(settings.strides) - 1
+    levels = [min(level, last) for level in range(LEVELS)]
     return multi_level_roi_align(
-        pyramid[: len(settings.strides)],
+        [pyramid[level] for level in levels],
         rois,
         output_size=settings.output_size,
-        strides=settings.strides,
+        strides=[settings.strides[level] for level in levels],
         finest_scale=settings.finest_scale,
         sampling_ratio=settings.sampling_ratio,
     )

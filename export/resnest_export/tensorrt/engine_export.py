@@ -26,7 +26,7 @@ from resnest_export.precision import CALIBRATED, ENGINES_ONLY, Gate, Precision
 from resnest_export.request import ExportRequest
 from resnest_export.tensorrt.build import build_engine, check_target
 from resnest_export.tensorrt.builder import EngineOptions
-from resnest_export.tensorrt.fixed_size import MAX_CANDIDATES, FixedSizeDetector
+from resnest_export.tensorrt.fixed_size import MAX_CANDIDATES, FixedSizeDetector, check_settings
 from resnest_export.tensorrt.graph import fixed_size_graph, runnable, without_bodies
 from resnest_export.tensorrt.profiles import profiles
 from resnest_export.tensorrt.quantization import quantize_graph
@@ -66,12 +66,13 @@ def export_engine(request: ExportRequest, target: EngineTarget, report: Callable
         raise ParameterError(f"--gate can't hold an engine in {precision.value} against fp32: leave it out.")
     check_target(precision.value, target.building.flavour, target.building.compute_capabilities)
     source = ExportSource.read(request)
+    check_settings(source.config.settings)
     onnx_path = export_network(source, None, report)
     card = source.card(precision)
     with TemporaryDirectory() as folder:
         graph = _checked_graph(source, onnx_path, Path(folder), report)
     report(f"Building {onnx_path.with_name(PLAN)} takes minutes …")
-    built = build_engine(graph, onnx_path, card, target.options(card), request.detector)
+    built = build_engine(graph, onnx_path, card, target.options(card), source.configured.config.name)
     report(f"{onnx_path.with_name(PLAN)}: built with {target.building.flavour.library} {built.version}")
     return onnx_path
 

@@ -5,10 +5,38 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from resnest_core.errors import ParameterError
+from resnest_export.kernels.contracts import MAX_OUTPUT
+from resnest_export.mmdet_config.settings import DetectorSettings
 from resnest_export.models.detector import DetectorOutput, TwoStageDetector
 
 MAX_CANDIDATES = 3840
 """The most that TensorRT's TopK gives. Classes of proposals beyond the best so many aren't looked at."""
+
+
+def check_settings(settings: DetectorSettings) -> None:
+    """Refuse what a network of fixed sizes, or its plugins, can't do.
+
+    Raises:
+        ParameterError: names every such setting.
+    """
+    problems = []
+    if settings.test_rcnn.nms.type == "soft_nms":
+        problems.append("soft-NMS")
+    for what, count in (
+        ("test_rcnn.max_per_img", settings.test_rcnn.max_per_img),
+        ("test_rpn.nms_pre", settings.test_rpn.nms_pre),
+    ):
+        if count > MAX_OUTPUT:
+            problems.append(f"{what} {count}, more than the {MAX_OUTPUT} that the NMS plugin returns")
+    if settings.test_rpn.max_per_img > MAX_CANDIDATES:
+        problems.append(f"test_rpn.max_per_img {settings.test_rpn.max_per_img}, more than TopK's {MAX_CANDIDATES}")
+    if settings.preprocessing.size_divisor % 32:
+        problems.append(f"padding to multiples of {settings.preprocessing.size_divisor}, which isn't a multiple of 32")
+    if problems:
+        raise ParameterError(
+            f"A TensorRT engine can't have {'; '.join(problems)}: export to onnx, or change these settings."
+        )
 
 
 class FixedSizeDetector(nn.Module):
