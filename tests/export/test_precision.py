@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -20,6 +19,7 @@ from resnest_export.precision import Gate, Precision
 from resnest_export.quantize import MAX_CALIBRATION, SENSITIVE, calibration_images
 from tests.data.parity import compare
 from tests.export import goldens
+from tests.export.traces import FEW_PROPOSALS, Traces
 from tests.weights import DEMO, REPOSITORY, demo_state_dict
 
 ANNOTATIONS, IMAGES = DEMO / "instances.json", DEMO / "images"
@@ -34,24 +34,25 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def repository(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def repository(checkpoint: Path, traces: Traces, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with the demo in int8 and bf16, both let through a gate."""
     folder = tmp_path_factory.mktemp("repository")
     gate = Gate(LOSS, ANNOTATIONS, IMAGES)
     lines: list[str] = []
     for precision, calibration in ((Precision.INT8, IMAGES), (Precision.BF16, None)):
-        export_detector(
-            "demo",
-            checkpoint,
-            folder,
-            precision=precision,
-            calibration=calibration,
-            gate=gate,
-            report=lines.append,
-        )
+        with traces.shared():
+            export_detector(
+                "demo",
+                checkpoint,
+                folder,
+                precision=precision,
+                calibration=calibration,
+                gate=gate,
+                report=lines.append,
+            )
     assert sum("AP" in line and "in fp32" in line for line in lines) == 4, lines
     assert sum("against PyTorch" in line for line in lines) == 8, lines
-    yield folder
+    return folder
 
 
 def test_cards(repository: Path) -> None:
@@ -104,19 +105,20 @@ def test_onnx_runtime_has_no_bf16(repository: Path) -> None:
         load_detector("demo_bf16", repository=repository, runtime="onnxruntime")
 
 
-def test_a_worse_model_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_worse_model_is_refused(checkpoint: Path, traces: Traces, tmp_path: Path) -> None:
     """Ten proposals find less than a thousand: nothing is written."""
     gate = Gate(0.005, ANNOTATIONS, IMAGES)
     lines: list[str] = []
-    with pytest.raises(InvalidModelError, match=r"loses 0\.\d+ of AP, more than --gate 0\.005"):
+    with traces.shared(), pytest.raises(InvalidModelError, match=r"loses 0\.\d+ of AP, more than --gate 0\.005"):
         export_detector("demo", checkpoint, tmp_path, gate=gate, max_proposals=10, report=lines.append)
     assert any("bbox AP" in line for line in lines)
     assert not network_path(tmp_path, "demo").exists()
 
 
-def test_fewer_proposals(checkpoint: Path, tmp_path: Path) -> None:
-    path = export_detector("demo", checkpoint, tmp_path, max_proposals=300, report=lambda _: None)
-    assert "300 proposals" in read_card(path).notes
+def test_fewer_proposals(checkpoint: Path, traces: Traces, tmp_path: Path) -> None:
+    with traces.shared():  # with the export of an engine, which has as many
+        path = export_detector("demo", checkpoint, tmp_path, max_proposals=FEW_PROPOSALS, report=lambda _: None)
+    assert f"{FEW_PROPOSALS} proposals" in read_card(path).notes
     with load_detector(path) as fewer, load_detector("demo", repository=REPOSITORY) as whole:
         few, all_of_them = (evaluate(each, ANNOTATIONS, IMAGES)["bbox"]["AP"] for each in (fewer, whole))
     assert few is not None and all_of_them is not None
