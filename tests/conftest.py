@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+SLOW_SECONDS = 3600
+"""After which a test marked `slow` is ended; the others' limit stands in pyproject.toml."""
+
+
+def pytest_configure() -> None:
+    """React to SIGINT, and let child processes do so.
+
+    A shell without job control starts background jobs with SIGINT ignored, children inherit that, and Python then
+    installs no handler: a test that interrupts something would wait in vain.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
 
 
 @pytest.fixture(scope="session")
