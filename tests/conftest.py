@@ -32,9 +32,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def exported_mask_rcnn_s50(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A repository with `mask_rcnn_s50` and the parity kit's weights, exported by the command, once for all tests."""
-    from tests.weights import export_filled_quickly
+    from tests.weights import export_filled_unchecked
 
     repository = tmp_path_factory.mktemp("repository")
-    export_filled_quickly("mask_rcnn_s50", repository)
+    export_filled_unchecked("mask_rcnn_s50", repository)
     yield repository
     shutil.rmtree(repository)  # hundreds of megabytes, that pytest would keep for three sessions
