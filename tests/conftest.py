@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.quick import is_quick
+
 SLOW_SECONDS = 3600
 """After which a test marked `slow` is ended; the others' limit stands in pyproject.toml."""
 
@@ -23,10 +25,13 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are selected by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+        if is_quick(item):
+            item.add_marker("quick")
 
 
 @pytest.fixture(scope="session")
