@@ -47,7 +47,7 @@ def test_the_commit_is_that_of_the_checkout(tmp_path: Path, monkeypatch: pytest.
     package.touch()
     monkeypatch.setattr(resnest_core, "__file__", str(package))
     assert git_commit() is None
-    identity = ["-c", "user.name=x", "-c", "user.email=x@example.com"]
+    identity = ["-c", "user.name=x", "-c", "user.email=x@example.com", "-c", "commit.gpgsign=false"]
     for command in (["init", "--quiet"], ["add", "."], [*identity, "commit", "--quiet", "--message", "first"]):
         subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
     commit = git_commit()
