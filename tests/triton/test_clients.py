@@ -62,7 +62,7 @@ Ask = Callable[..., list[Detections]]
 @pytest.mark.parametrize("wishes", [{}, {"masks": False}, {"score_threshold": 0.5}], ids=str)
 def test_as_in_the_process(ask: Ask, triton: TritonServer, local: InProcessDetector, wishes: dict[str, Any]) -> None:
     found = ask(address(triton), [FILES[0], FILES[1].read_bytes(), load_image(FILES[2])], **wishes)
-    for ours, file in zip(found, FILES, strict=True):
+    for ours, file in zip(found, FILES[:3], strict=True):
         assert len(ours) >= 1
         assert_same(ours, detect(local, file.read_bytes(), **wishes))
 
