@@ -11,6 +11,9 @@ demo:  ## Serve the demo model and detect objects in a photograph
 test:  ## Install everything, then lint, type-check and run the tests
 	sh scripts/test
 
+quick:  ## Run the tests of the inner loop, which need no network, process or browser: under two minutes
+	$(VENV)/pytest -q -m quick --timeout 60
+
 slow:  ## Run the slow tests, which take minutes
 	$(VENV)/pytest -m slow
 
@@ -32,4 +35,4 @@ constraints:  ## Pin the newest versions that fit pyproject.toml
 	$(VENV)/uv pip compile --universal --python-version 3.10 pyproject.toml --extra dev \
 		--no-emit-index-url --no-header --no-annotate | grep -vP '^(cuda-toolkit|nvidia-(?!cuda-(crt|nvcc|runtime)|nvvm))' >> constraints.txt
 
-.PHONY: help demo test slow lint format demo-model docs constraints
+.PHONY: help demo test quick slow lint format demo-model docs constraints

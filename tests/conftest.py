@@ -3,18 +3,43 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.quick import is_quick
+
+SLOW_SECONDS = 3600
+"""After which a test marked `slow` is ended; the others' limit stands in pyproject.toml."""
+
+
+def pytest_configure() -> None:
+    """React to SIGINT, and let child processes do so.
+
+    A shell without job control starts background jobs with SIGINT ignored, children inherit that, and Python then
+    installs no handler: a test that interrupts something would wait in vain.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are selected by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+        if is_quick(item):
+            item.add_marker("quick")
+
 
 @pytest.fixture(scope="session")
 def exported_mask_rcnn_s50(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A repository with `mask_rcnn_s50` and the parity kit's weights, exported by the command, once for all tests."""
-    from tests.weights import export_filled
+    from tests.weights import export_filled_unchecked
 
     repository = tmp_path_factory.mktemp("repository")
-    export_filled("mask_rcnn_s50", repository)
+    export_filled_unchecked("mask_rcnn_s50", repository)
     yield repository
     shutil.rmtree(repository)  # hundreds of megabytes, that pytest would keep for three sessions

@@ -20,9 +20,17 @@ def test_the_table_of_settings_is_up_to_date() -> None:
     assert "RESNEST_MAX_QUEUE" in page
 
 
+def links_of(page: Path) -> list[str]:
+    return re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+
+
+def test_links_are_found() -> None:
+    assert "docs/serving.md" in links_of(ROOT / "README.md")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for link in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+    for link in links_of(page):
         assert link.startswith(("http://", "https://")) or (page.parent / link).exists(), link
 
 

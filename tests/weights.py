@@ -3,14 +3,20 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import onnx
+import pytest
 import torch
 from onnx.numpy_helper import to_array
+from typer.testing import CliRunner
 
+from resnest_core import cli
 from resnest_core.repository import network_path
+from resnest_export import pipeline
 from resnest_export.models import ZOO, build
 from resnest_export.models.detector import TwoStageDetector
 from tests.data.parity.fill import fill
@@ -80,9 +86,28 @@ def save_filled(name: str, path: Path) -> None:
 
 def export_filled(name: str, repository: Path) -> None:
     """Export a detector with the kit's weights by the command, in a process of its own."""
-    checkpoint = repository / f"{name}.pth"
-    save_filled(name, checkpoint)
-    script = "from resnest_core.cli import main; main()"
-    options = ["--checkpoint", str(checkpoint), "--repository", str(repository)]
-    subprocess.run([sys.executable, "-c", script, "export", name, *options], check=True)
-    checkpoint.unlink()
+    with _checkpoint_of(name, repository) as checkpoint:
+        script = "from resnest_core.cli import main; main()"
+        options = ["--checkpoint", str(checkpoint), "--repository", str(repository)]
+        subprocess.run([sys.executable, "-c", script, "export", name, *options], check=True)
+
+
+def export_filled_unchecked(name: str, repository: Path) -> None:
+    """Export as `export_filled` does, in this process, for tests that compare the file with more than PyTorch.
+
+    Comparing one of the eight with PyTorch takes longer than tracing it, whatever the images' size: it is a thousand
+    proposals an image that cost.
+    """
+    with _checkpoint_of(name, repository) as checkpoint, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "check", lambda *_, **__: iter(()))
+        options = ["--checkpoint", str(checkpoint), "--repository", str(repository)]
+        result = CliRunner().invoke(cli.build(), ["export", name, *options])
+    assert result.exit_code == 0, result.output
+
+
+@contextmanager
+def _checkpoint_of(name: str, folder: Path) -> Iterator[Path]:
+    path = folder / f"{name}.pth"
+    save_filled(name, path)
+    yield path
+    path.unlink()

@@ -72,7 +72,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         name = request.name
         if name in self.detectors:
             config = model_config_pb2.ModelConfig(name=name, platform="ensemble")
-            config.parameters[METADATA_KEY].string_value = self.detectors[name].card.model_dump_json()
+            # A model's name is its folder's: the card in its configuration may still have the one of its export.
+            card = self.detectors[name].card.model_copy(update={"name": "as_exported"})
+            config.parameters[METADATA_KEY].string_value = card.model_dump_json()
         elif name == "aardvark" or name.endswith("_network"):
             config = model_config_pb2.ModelConfig(name=name, backend="python")
         else:

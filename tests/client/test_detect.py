@@ -135,6 +135,7 @@ def test_a_box_is_one_line_for_the_eye(folder: Path) -> None:
     result = detect(folder / "b.jpg", "--masks", "polygons")
     [row] = answers(result)
     lines = [line.strip() for line in result.stdout.splitlines()]
+    assert len(row["detections"]) == 3
     for found in row["detections"]:
         assert f'"box": {json.dumps(found["box"])},' in lines
         assert any(line.startswith(json.dumps(found["mask"][0][0][0])) for line in lines)
@@ -147,7 +148,7 @@ def test_a_box_is_one_line_for_the_eye(folder: Path) -> None:
 )
 def test_forms_of_masks(folder: Path, masks: str, keys: set[str]) -> None:
     (row,) = answers(detect(folder / "b.jpg", "--masks", masks))
-    assert all(found["mask"].keys() == keys for found in row["detections"])
+    assert [found["mask"].keys() for found in row["detections"]] == [keys] * 3
 
 
 @pytest.mark.usefixtures("repository")
@@ -328,7 +329,7 @@ def test_a_model_without_masks(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     card: ModelCard = FakeRuntime().card.model_copy(update={"mask_size": None})
     monkeypatch.setattr(FakeRuntime, "load", lambda *_, **__: FakeRuntime(card))
     (row,) = answers(detect(folder / "b.jpg"))
-    assert all("mask" not in found for found in row["detections"])
+    assert ["mask" in found for found in row["detections"]] == [False] * 3
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -125,8 +125,7 @@ def near_a_jump(rois: Tensor, size: int) -> bool:
 @settings(max_examples=30, deadline=None)
 def test_all_agree(problem: tuple[list[Tensor], Tensor, int, int]) -> None:
     features, rois, size, ratio = problem
-    if near_a_jump(rois, size):
-        return
+    assume(not near_a_jump(rois, size))
     expected = reference(features, rois, size, ratio)
     for implementation in (pytorch, function_body):
         # A sample exactly a cell outside may be counted or not: the reference's own rounding decides there.

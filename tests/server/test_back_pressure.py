@@ -81,7 +81,7 @@ def test_a_thousand_requests_on_a_queue_of_64() -> None:
     with live(runtime, max_queue=64) as url:
         counts = asyncio.run(ask(url))
         assert set(counts) <= {200, 503}
-        assert counts[200] >= 64
+        assert counts[200] >= 64 and counts[503] > 0
         assert post(url).status_code == 200
         assert metric(url, "resnest_queue_places_taken") == 0
     assert len(runtime.calls) == counts[200] + 1

@@ -28,6 +28,11 @@ class Client:
     module: Any
     client: Any
 
+    @property
+    def protocol(self) -> str:
+        """One of PROTOCOLS."""
+        return "grpc" if self.module is tritonclient.grpc else "http"
+
     def infer(self, model: str, arrays: Mapping[str, NDArray[Any]], **options: Any) -> dict[str, NDArray[Any]]:
         """Send tensors, and return those of the answer."""
         inputs = []

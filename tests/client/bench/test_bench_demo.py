@@ -1,4 +1,4 @@
-"""`resnest bench` on the demo model: in this process, behind a real gateway and a real Triton, and `--all`."""
+"""`resnest bench` on the demo model: in this process, behind a real gateway, and `--all`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from resnest_client.bench.results import Run, read_runs
 from resnest_core.repository import network_path
 from tests.client.bench.test_bench import FAILED, bench
 from tests.server.test_serve import ENVIRONMENT, RESNEST, serving
-from tests.triton.server import REPOSITORY, TritonServer, triton, triton_home, triton_project
-
-__all__ = ["triton", "triton_home", "triton_project"]
+from tests.triton.server import REPOSITORY
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "data" / "demo" / "images"
 
@@ -62,20 +60,6 @@ def test_a_server_that_is_killed(tmp_path: Path) -> None:
         (run,) = read_runs(tmp_path / "runs.json")
         assert not run.complete and set(run.errors) == {"unavailable"} and run.seconds < 30
         assert run.server_measured_by is None  # what a process that is gone has used, nobody tells
-
-
-@pytest.mark.triton
-def test_a_triton(triton: TritonServer, tmp_path: Path) -> None:
-    arguments = ("--url", f"grpc://{triton.grpc}", "--model", "demo", "--count", 8, "--warm-up", 2)
-    closed, opened = measure(tmp_path / "runs.json", *arguments, "--concurrency", 2, "--rate", 4)
-    for run in (closed, opened):
-        assert (run.images, run.errors) == (8, {})
-        assert run.server_measured_by == "process"
-        assert run.cpu_seconds_per_image is not None and run.cpu_seconds_per_image > 0.02  # its models' processes' too
-        assert run.server_stages_ms is not None and run.latency_ms is not None
-        assert run.server_stages_ms.keys() == {"preprocess queue", "preprocess", "network queue", "network"}
-        assert 5 < run.server_stages_ms["network"] < run.latency_ms.mean
-    assert (closed.detections_per_image or 0) > 10
 
 
 def test_all_of_a_repository(tmp_path: Path) -> None:

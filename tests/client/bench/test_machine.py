@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import resnest_core
 from resnest_client.bench.machine import command_line, describe_machine, git_commit, package_versions
 from resnest_client.detector_options import without_user
 
@@ -35,4 +39,18 @@ def test_the_machine_has_a_name() -> None:
     machine = describe_machine()
     assert machine["cpu"] and int(machine["cores"]) >= 1 and float(machine["memory_gib"]) > 0
     assert "numpy" in package_versions()
-    assert git_commit() is None or len(str(git_commit()).removesuffix("-dirty")) >= 40
+
+
+def test_the_commit_is_that_of_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "core" / "resnest_core" / "__init__.py"
+    package.parent.mkdir(parents=True)
+    package.touch()
+    monkeypatch.setattr(resnest_core, "__file__", str(package))
+    assert git_commit() is None
+    identity = ["-c", "user.name=x", "-c", "user.email=x@example.com", "-c", "commit.gpgsign=false"]
+    for command in (["init", "--quiet"], ["add", "."], [*identity, "commit", "--quiet", "--message", "first"]):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    commit = git_commit()
+    assert commit is not None and re.fullmatch("[0-9a-f]{40}", commit)
+    package.write_text("changed")
+    assert git_commit() == f"{commit}-dirty"

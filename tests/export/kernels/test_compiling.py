@@ -108,9 +108,11 @@ def test_only_roi_align_fuses_products_and_sums(kernel: CompiledKernel) -> None:
     assert not re.search(r"\bdiv\.(full|approx)|\bsqrt\.approx", kernel.ptx)
 
 
-def test_channels_last_moves_sixteen_bytes_at_once(kernel: CompiledKernel) -> None:
-    if kernel.constants.get("CHANNELS_LAST"):
-        assert ".v4.b32" in kernel.ptx
+@pytest.mark.parametrize("name", [name for name in KERNELS if "NHWC" in name])
+def test_channels_last_moves_sixteen_bytes_at_once(name: str) -> None:
+    kernel = KERNELS[name]()
+    assert kernel.constants["CHANNELS_LAST"]
+    assert ".v4.b32" in kernel.ptx
 
 
 @pytest.mark.parametrize("gpu", ["sm_80", "sm_89", "sm_90", "sm_100", "sm_120"])

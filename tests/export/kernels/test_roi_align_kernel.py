@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -205,7 +205,6 @@ def test_agrees_on_any_regions(
     interpreter: Interpreter, problem: tuple[list[Tensor], Tensor, int, int], channels_last: bool
 ) -> None:
     features, rois, size, ratio = problem
-    if near_the_edge(rois, size, ratio):
-        return
+    assume(not near_the_edge(rois, size, ratio))
     ours = interpreter.roi_align(features, rois, attributes(size, ratio), channels_last)
     torch.testing.assert_close(ours, by_pytorch(features, rois, size, ratio), rtol=1e-4, atol=2e-4)

@@ -14,6 +14,7 @@ from resnest_core.repository import load_detector, network_path
 from resnest_core.runtimes.tensorrt.cuda import Cuda, Gpu
 from resnest_core.runtimes.tensorrt.manifest import EngineManifest, Flavour, manifest_path
 from resnest_export.tensorrt import build as building
+from tests.export.traces import FEW_PROPOSALS, Traces
 from tests.weights import DEMO, demo_state_dict
 
 
@@ -34,11 +35,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.rtx
-def test_a_checkpoint_becomes_an_engine_beside_the_models_file(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_becomes_an_engine_beside_the_models_file(
+    checkpoint: Path, tmp_path: Path, traces: Traces
+) -> None:
     engine = ("--to", "tensorrt", "--sm", "89", "--precision", "fp16", "--buckets", "landscape-portrait")
-    few = ("--max-batch", "1", "--max-proposals", "50")
+    few = ("--max-batch", "1", "--max-proposals", str(FEW_PROPOSALS))
     gate = ("--gate", "1", "--annotations", DEMO / "instances.json", "--images", DEMO / "images")
-    result = export("--checkpoint", checkpoint, *engine, *few, *gate, "--repository", tmp_path)
+    with traces.shared():
+        result = export("--checkpoint", checkpoint, *engine, *few, *gate, "--repository", tmp_path)
     assert result.exit_code == 0, result.output
     path = network_path(tmp_path, "demo_fp16")
     assert result.output.splitlines()[-1] == str(path)

@@ -66,8 +66,9 @@ def test_convolutions_are_quantized_but_for_sensitive_ones(graph: onnx.ModelProt
     made_by = {name: node for node in graph.graph.node for name in node.output}
     stored = {tensor.name: tensor for tensor in graph.graph.initializer}
     convolutions = [node for node in graph.graph.node if node.op_type == "Conv"]
-    for node in convolutions:
-        is_sensitive = any(part in node.input[1] for part in SENSITIVE)
+    sensitive = [any(part in node.input[1] for part in SENSITIVE) for node in convolutions]
+    assert sensitive.count(False) > 30 and sensitive.count(True) > 0
+    for node, is_sensitive in zip(convolutions, sensitive, strict=True):
         for name in node.input[:2]:
             producer = made_by.get(name)
             is_quantized = producer is not None and producer.op_type == "DequantizeLinear"
@@ -78,6 +79,7 @@ def test_convolutions_are_quantized_but_for_sensitive_ones(graph: onnx.ModelProt
 def test_scales_are_per_channel_in_int8_and_per_tensor_in_fp8(precision: Precision, graph: onnx.ModelProto) -> None:
     stored = {tensor.name: tensor for tensor in graph.graph.initializer}
     of_weights = [n for n in graph.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in stored]
+    assert len(of_weights) > 30
     for node in of_weights:
         weights, scale = to_array(stored[node.input[0]]), to_array(stored[node.input[1]])
         assert scale.size == (len(weights) if precision is Precision.INT8 else 1)

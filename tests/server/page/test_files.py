@@ -210,7 +210,9 @@ def test_page_is_for_everybody_where_the_api_wants_a_key(serve: Callable[..., Te
 
 
 def test_the_page_is_in_files_of_its_own() -> None:
-    for path in FOLDER.glob("*.html"):
+    pages = list(FOLDER.glob("*.html"))
+    assert FOLDER / "index.html" in pages
+    for path in pages:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:|<script(?![^>]*\ssrc=)", text)
         assert not re.search(r'(?:src|<link[^>]*href)="(?:https?:)?//', text)
@@ -219,7 +221,9 @@ def test_the_page_is_in_files_of_its_own() -> None:
 def test_attribution_names_each_sample() -> None:
     table = (ROOT / "ATTRIBUTION.md").read_text(encoding="utf-8")
     shown = (FOLDER / "index.html").read_text(encoding="utf-8")
-    for path in (FOLDER / "samples").iterdir():
+    samples = list((FOLDER / "samples").iterdir())
+    assert len(samples) >= 3
+    for path in samples:
         (source,) = re.findall(rf"`{path.relative_to(ROOT)}` \| (\S+)", table)
         assert f'href="{source}"' in shown
         assert f"page/samples/{path.name}" in shown
