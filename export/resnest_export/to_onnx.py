@@ -1,4 +1,4 @@
-"""A detector to one ONNX file: dynamic batch, height and width, custom operators with bodies, the card inside."""
+"""Exports a detector to an ONNX file: dynamic batch, height and width; function bodies; the card as metadata."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ EXAMPLE_SIZE_HW = (320, 544)  # any multiples of 32 that aren't equal
 
 
 def export_onnx(detector: TwoStageDetector, card: ModelCard, path: Path, *, winograd: bool = True) -> None:
-    """Write `detector` to `path` as ONNX, with batch norms folded and, if `winograd`, the heads' convolutions as such.
+    """Write `detector` to `path` as ONNX, with folded batch norms and, if `winograd`, Winograd convolutions in heads.
 
-    The file's tensors are those of `resnest_core.tensors`, its metadata carries the card. The detector isn't changed,
+    The file's tensors are those of `resnest_core.tensors`; its metadata contains the card. The detector isn't changed,
     so that the file can be compared with it.
     """
     detector = copy.deepcopy(detector)
@@ -65,7 +65,7 @@ def save_with_card(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
 def _trace(network: DeployedDetector, has_masks: bool) -> onnx.ModelProto:
     batch = torch.export.Dim("batch")
     height, width = 32 * torch.export.Dim("rows"), 32 * torch.export.Dim("columns")
-    sizes = torch.tensor([EXAMPLE_SIZE_HW] * 2)  # a batch of one would be taken for a constant
+    sizes = torch.tensor([EXAMPLE_SIZE_HW] * 2)  # torch.export would specialise a batch of one as a constant
     example = (torch.zeros(2, *EXAMPLE_SIZE_HW, 3, dtype=torch.uint8), sizes, sizes.clone(), torch.zeros(2, 1))
     if has_masks:
         example = (*example, torch.ones(2, 1, dtype=torch.bool))  # type: ignore[assignment]
@@ -80,14 +80,14 @@ def _trace(network: DeployedDetector, has_masks: bool) -> onnx.ModelProto:
             verbose=False,
         )
     assert program is not None
-    # The tracer notes which line of which file made each node.
+    # torch.onnx stores the source file and line of each node as metadata.
     ClearMetadataAndDocStringPass()(program.model)
     return program.model_proto
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the tracer's notes on packages that aren't needed here."""
+    """Silence torch.onnx's warnings about optional packages."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     with warnings.catch_warnings():
@@ -100,7 +100,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _name_dimensions(graph: onnx.GraphProto) -> None:
-    """Give the free dimensions of inputs and outputs names that people read."""
+    """Give the dynamic dimensions of inputs and outputs readable names."""
     for value in (*graph.input, *graph.output):
         shape = value.type.tensor_type.shape
         shape.dim[0].dim_param = "batch"
