@@ -1,4 +1,4 @@
-"""Detectors behind a server, with the interface of one in the process."""
+"""Clients of served detectors, with the interface of an in-process detector."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ MODULES = {
 
 
 def __getattr__(name: str) -> object:
-    """Import on first use: the command line reads this package where the client's packages aren't installed.
+    """Import on first use, as the command line imports this package even without the client's dependencies.
 
     Raises:
-        MissingExtraError: one of them isn't.
+        MissingExtraError: a dependency isn't installed.
     """
     if name not in MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

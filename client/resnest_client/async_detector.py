@@ -1,4 +1,4 @@
-"""What the asynchronous clients share, whatever they speak."""
+"""Base class of the asynchronous HTTP and gRPC clients."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class AsyncDetector(ABC):
     """Detects objects through a server: `async with detector`, or `open` and `close`."""
 
     card: ModelCard
-    """The model's; there from `open` on."""
+    """The model's card; set by `open`."""
 
     def __init__(self, max_concurrency: int) -> None:
         self.max_concurrency = max_concurrency
 
     @abstractmethod
     async def read_card(self) -> ModelCard:
-        """Ask the server for the model's card."""
+        """Request the model's card from the server."""
 
     @abstractmethod
     async def detect(self, image: Image, *, score_threshold: float | None = None, masks: bool = True) -> Detections:
@@ -37,7 +37,7 @@ class AsyncDetector(ABC):
         """Close the connections."""
 
     async def open(self) -> Self:
-        """Ask for the model's card."""
+        """Request the model's card."""
         try:
             self.card = await self.read_card()
         except BaseException:
@@ -55,7 +55,7 @@ class AsyncDetector(ABC):
         """Yield each image's detections, in order.
 
         Raises:
-            What `detect` raises, in the place of the first image that fails. Those after it are cancelled.
+            ResNeStError: the errors of `detect`, at the first image that fails; later requests are cancelled.
         """
         detect = partial(self.detect, score_threshold=score_threshold, masks=masks)
         async with aclosing(in_order_async(detect, images, self.max_concurrency)) as results:

@@ -1,4 +1,4 @@
-"""A detector in Triton, over gRPC, for asyncio."""
+"""Asynchronous gRPC client of a detector in Triton."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from resnest_core.errors import (
 from resnest_core.images import Image
 
 SCHEME = "grpc"
-PORT = 8001  # Triton's own choice
+PORT = 8001  # Triton's default
 URL = f"{SCHEME}://localhost:{PORT}"
 
 T = TypeVar("T")
@@ -39,8 +39,7 @@ T = TypeVar("T")
 class AsyncGrpcDetector(AsyncDetector):
     """Detects objects through the Triton at `url`: `async with AsyncGrpcDetector(url) as detector`.
 
-    The arguments are those of `GrpcDetector`, and so are the errors; but the server is asked nothing before the
-    `async with`, or `open`.
+    Arguments and errors are those of `GrpcDetector`, but the client connects only on `async with` or `open`.
     """
 
     def __init__(
@@ -75,9 +74,9 @@ class AsyncGrpcDetector(AsyncDetector):
         return card
 
     async def detect(self, image: Image, *, score_threshold: float | None = None, masks: bool = True) -> Detections:
-        """See `GrpcDetector.detect`. Cancelled, it cancels the request, and Triton lets go of it where it still waits.
+        """See `GrpcDetector.detect`. Cancelling the task cancels the request; Triton drops it if it is still queued.
 
-        Raises, besides what is said there:
+        Raises, in addition to the errors of `GrpcDetector.detect`:
             RuntimeError: the detector isn't open.
         """
         from tritonclient.utils import InferenceServerException
@@ -85,7 +84,7 @@ class AsyncGrpcDetector(AsyncDetector):
         self._opened()
         threshold = checked_threshold(score_threshold, self.card)
         async with self._places:
-            data = await asyncio.to_thread(encoded, image)  # an image is read from a file, or encoded
+            data = await asyncio.to_thread(encoded, image)  # reads or encodes the image
             inputs = triton_ensemble.make_inputs(data, threshold, masks, self.card)
             infer = partial(
                 self._opened().infer, self.card.name, inputs, outputs=triton_ensemble.make_outputs(masks, self.card)
@@ -107,7 +106,7 @@ class AsyncGrpcDetector(AsyncDetector):
         return self._client
 
     async def _ask(self, call: Any, seconds: float) -> Any:
-        """Make a call of Triton's client, and again where that is safe, until it succeeds or its time is over."""
+        """Call Triton's client, with retries, until the call succeeds or its time is over."""
         end = time.monotonic() + seconds
 
         async def attempt() -> Any:
@@ -149,7 +148,7 @@ def address(url: str) -> str:
     """Return host and port of an address such as `grpc://localhost:8001`.
 
     Raises:
-        ParameterError: it isn't one of gRPC.
+        ParameterError: it isn't a gRPC address.
     """
     try:
         parts = urlsplit(url)

@@ -1,4 +1,4 @@
-"""A detector behind the HTTP gateway, for asyncio."""
+"""Asynchronous client of the HTTP gateway."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ T = TypeVar("T")
 class AsyncHttpDetector(AsyncDetector):
     """Detects objects through the gateway at `url`: `async with AsyncHttpDetector(url) as detector`.
 
-    The arguments are those of `HttpDetector`, and so are the errors; but `max_concurrency` bounds all requests that are
-    in flight at a time, and the server is asked nothing before the `async with`, or `open`.
+    Arguments and errors are those of `HttpDetector`, but `max_concurrency` limits all requests in flight, and the
+    client connects only on `async with` or `open`.
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class AsyncHttpDetector(AsyncDetector):
         return (await self._ask(self._protocol.served_model(self._model))).card
 
     async def detect(self, image: Image, *, score_threshold: float | None = None, masks: bool = True) -> Detections:
-        """See `HttpDetector.detect`. Cancelled, it closes its connection, and the server lets go of the request."""
+        """See `HttpDetector.detect`. Cancelling the task closes the connection, and the server drops the request."""
         async with self._places:
-            # On a thread: an image is read from a file, or encoded.
+            # In a thread, because this reads or encodes the image.
             question = await asyncio.to_thread(self._protocol.detections, image, self.card, score_threshold, masks)
             return await self._ask(question)
 

@@ -1,4 +1,4 @@
-"""What runs a detector: its runtime and device, as the runtime itself or the gateway reports them."""
+"""Runtime and device of a detector, as reported by the runtime or the gateway."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Backend(NamedTuple):
 
 
 def backend_of(detector: Detector) -> Backend:
-    """Return what runs a detector. Triton doesn't report it to its clients, a gateway does."""
+    """Return a detector's runtime and device. A gateway reports them to its clients, Triton doesn't."""
     if isinstance(detector, InProcessDetector):
         return Backend(detector.runtime.name, detector.runtime.device)
-    from resnest_client import HttpDetector  # its packages aren't needed in the process
+    from resnest_client import HttpDetector  # its dependencies aren't needed for in-process detectors
 
     if isinstance(detector, HttpDetector):
         return Backend(detector.served.runtime, detector.served.device)

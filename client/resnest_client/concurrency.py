@@ -1,4 +1,4 @@
-"""Work on many things at once whose results come in the things' order, without taking many more than are at work."""
+"""Concurrent processing of items with results in input order and bounded read-ahead."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-AHEAD = 2  # items taken for each one at work, so that a slow one doesn't leave the others idle
+AHEAD = 2  # items read per worker, so that one slow item doesn't leave the other workers idle
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T], limit: int) -> Generator[Callable[[], R], None, None]:
-    """Yield for each item a function that waits for its result, and returns or raises it; `limit` threads work.
+    """Process items in `limit` threads; yield for each item a function that waits for its result or raises its error.
 
-    With a limit of 1 there are no threads: the function does the work.
+    With a limit of 1 there are no threads: the function processes the item.
     """
     if limit == 1:
         yield from (partial(work, item) for item in items)
@@ -30,7 +30,7 @@ def in_order(work: Callable[[T], R], items: Iterable[T], limit: int) -> Generato
 def in_order_of(
     start: Callable[[T], Future[R]], items: Iterable[T], limit: int
 ) -> Generator[Callable[[], R], None, None]:
-    """Do the same with what `start` starts, which holds itself to `limit` at a time. What is left is cancelled."""
+    """Like `in_order` for futures returned by `start`, which enforces `limit`; pending ones are cancelled at exit."""
     window: deque[Future[R]] = deque()
     try:
         for item in items:
@@ -47,7 +47,7 @@ def in_order_of(
 async def in_order_async(
     work: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], limit: int
 ) -> AsyncGenerator[R, None]:
-    """Yield each item's result; `work` holds itself to `limit` at a time. What is left at the end is cancelled."""
+    """Yield each item's result; `work` must enforce `limit`. Pending tasks are cancelled at exit."""
     window: deque[asyncio.Future[R]] = deque()
     try:
         async for item in _each(items):

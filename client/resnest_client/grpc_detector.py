@@ -1,4 +1,4 @@
-"""A detector in Triton, over gRPC."""
+"""Synchronous gRPC client of a detector in Triton."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from resnest_core.images import Image
 
 T = TypeVar("T")
 
-PORTALS = BlockingPortalProvider()  # one event loop, on a thread, for all detectors that are open
+PORTALS = BlockingPortalProvider()  # one event loop, in a thread, shared by all open detectors
 
 
 class GrpcDetector(Closeable):
-    """Detects objects through the Triton at `url`; a context manager, for use from several threads.
+    """Detects objects through the Triton at `url`; a context manager; thread-safe.
 
-    `AsyncGrpcDetector` does the work, in an event loop on a thread of its own. Where Triton is away or its queue full,
-    the request is sent again, after a random time that grows.
+    Wraps `AsyncGrpcDetector`, which runs in an event loop in a separate thread. If Triton is unreachable or its queue
+    is full, the request is retried with exponential random back-off.
 
     Args:
-        url: of Triton's gRPC port, such as `grpc://localhost:8001`.
-        model: name of a detector's ensemble; None: the first of them.
-        timeout: seconds after which a request fails, those between attempts included.
-        retries: how many times at most a request is sent again.
-        max_concurrency: requests that are in flight at a time.
+        url: address of Triton's gRPC port, such as `grpc://localhost:8001`.
+        model: name of a detector's ensemble; None: the first one.
+        timeout: seconds after which a request fails, including all retries.
+        retries: maximum number of retries per request.
+        max_concurrency: maximum number of requests in flight.
 
     Raises:
-        ParameterError: the address isn't one of gRPC, or another argument is outside what it may be.
-        ModelNotFoundError: Triton has no such model, or none of ours.
-        InvalidModelError: the model isn't the ensemble of a detector, or one of another version.
+        ParameterError: the address isn't a gRPC address, or another argument is out of range.
+        ModelNotFoundError: Triton has no such model, or no model of this project.
+        InvalidModelError: the model isn't a detector's ensemble, or is of another version.
         RuntimeUnavailableError: Triton can't be reached.
-        RemoteError: what answers there isn't Triton.
+        RemoteError: the server at this address isn't Triton.
         MissingExtraError: tritonclient isn't installed.
     """
 
@@ -66,10 +66,10 @@ class GrpcDetector(Closeable):
     def detect(self, image: Image, *, score_threshold: float | None = None, masks: bool = True) -> Detections:
         """See `resnest_core.detector.Detector.detect`; encoded images are sent as they are, pixels as PNG.
 
-        Raises, besides what is said there:
-            RuntimeUnavailableError: Triton can't be reached, or can't answer in time.
-            ModelNotFoundError: the model isn't there any more.
-            RemoteError: the model failed, or its answer makes no sense.
+        Raises, in addition to the errors of `Detector.detect`:
+            RuntimeUnavailableError: Triton can't be reached, or doesn't answer in time.
+            ModelNotFoundError: the model has been removed.
+            RemoteError: the model failed, or its response is invalid.
         """
         return _result(self._start(self._detector.detect, image, score_threshold=score_threshold, masks=masks))
 
@@ -79,7 +79,7 @@ class GrpcDetector(Closeable):
         """Yield each image's detections, in order, with up to `max_concurrency` requests in flight.
 
         Raises:
-            What `detect` raises, in the place of the first image that fails. Those after it are cancelled.
+            ResNeStError: the errors of `detect`, at the first image that fails; later requests are cancelled.
         """
         start = partial(self._start, self._detector.detect, score_threshold=score_threshold, masks=masks)
         with closing(in_order_of(start, images, self._detector.max_concurrency)) as results:
@@ -87,7 +87,7 @@ class GrpcDetector(Closeable):
                 yield result()
 
     def close(self) -> None:
-        """Cancel what is in flight, and close the connection."""
+        """Cancel requests in flight, and close the connection."""
         self._stack.close()
 
     def _start(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, **options: Any) -> Future[T]:
@@ -95,7 +95,7 @@ class GrpcDetector(Closeable):
 
 
 def _result(future: Future[T]) -> T:
-    """Wait for a task's result; whoever stops waiting cancels it."""
+    """Wait for a task's result; an interrupted wait cancels the task."""
     try:
         return future.result()
     finally:

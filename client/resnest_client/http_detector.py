@@ -1,4 +1,4 @@
-"""A detector behind the HTTP gateway."""
+"""Synchronous client of the HTTP gateway."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ T = TypeVar("T")
 
 
 class HttpDetector(Closeable):
-    """Detects objects through the gateway at `url`; a context manager, for use from several threads.
+    """Detects objects through the gateway at `url`; a context manager; thread-safe.
 
-    Connections are kept and used again. Where one fails or breaks, and where the server answers 429, 502, 503 or 504,
-    the request is sent again, after a random time that grows, or what the server's `Retry-After` says and that.
+    Connections are kept alive. If a connection fails or breaks, or the server answers 429, 502, 503 or 504, the request
+    is retried after the server's `Retry-After`, if any, plus an exponential random back-off.
 
     Args:
-        url: such as `http://localhost:8000`.
-        model: None: the server's default one.
-        api_key: None: that of the environment variable RESNEST_API_KEY, if there is one.
+        url: the gateway's address, such as `http://localhost:8000`.
+        model: name of the model; None: the server's default model.
+        api_key: API key; None: the environment variable RESNEST_API_KEY, if set.
         timeout: seconds without progress after which a request fails.
-        retries: how many times at most a request is sent again.
-        max_concurrency: requests that `detect_many` has in flight at a time.
-        transport: httpx's, for tests.
+        retries: maximum number of retries per request.
+        max_concurrency: maximum number of requests of `detect_many` in flight.
+        transport: transport for httpx, for tests.
 
     Raises:
-        ParameterError: the address isn't one of HTTP, or another argument is outside what it may be.
+        ParameterError: the address isn't an HTTP address, or another argument is out of range.
         ModelNotFoundError: the server has no such model.
-        AccessError: the key is missing or unknown, or asks too often.
+        AccessError: the key is missing, unknown or rate-limited.
         RuntimeUnavailableError: the server can't be reached.
-        RemoteError: what answers there isn't the gateway.
+        RemoteError: the server at this address isn't the gateway.
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class HttpDetector(Closeable):
     def detect(self, image: Image, *, score_threshold: float | None = None, masks: bool = True) -> Detections:
         """See `resnest_core.detector.Detector.detect`; encoded images are sent as they are, pixels as PNG.
 
-        Raises, besides what is said there:
-            AccessError: the key isn't known any more, or asks too often.
-            RuntimeUnavailableError: the server can't be reached, or is full.
-            RemoteError: the server's answer makes no sense.
+        Raises, in addition to the errors of `Detector.detect`:
+            AccessError: the key is no longer valid, or rate-limited.
+            RuntimeUnavailableError: the server can't be reached, or is overloaded.
+            RemoteError: the server's response is invalid.
         """
         return self._ask(self._protocol.detections(image, self.card, score_threshold, masks))
 
@@ -82,7 +82,7 @@ class HttpDetector(Closeable):
         """Yield each image's detections, in order, with up to `max_concurrency` requests in flight.
 
         Raises:
-            What `detect` raises, in the place of the first image that fails. Those after it aren't asked for any more.
+            ResNeStError: the errors of `detect`, at the first image that fails; later images aren't requested.
         """
         detect = partial(self.detect, score_threshold=score_threshold, masks=masks)
         with closing(in_order(detect, images, self._max_concurrency)) as results:

@@ -1,4 +1,4 @@
-"""The bytes that a client sends of an image."""
+"""Encodes images for requests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from resnest_core.images import Image, load_image, read_file
 
 
 def encoded(image: Image) -> bytes:
-    """Return an image's bytes as they are; pixels are encoded as PNG.
+    """Return the bytes of an encoded image unchanged, and pixels as PNG.
 
     Raises:
         ImageError: the image can't be used.

@@ -1,8 +1,8 @@
-"""When to ask again: only where that is safe, and never sooner than the server says.
+"""Retry policy: retries only safe requests, and never before the time in the server's Retry-After.
 
-A detection changes nothing on the server, so a request whose connection failed or broke may be sent again (RFC 9110,
-9.2.2), and so may one that the server refused for the moment. A time-out isn't: the server may still be at work on it.
-Over gRPC one status, UNAVAILABLE, stands for all of that; what a time-out is has another, DEADLINE_EXCEEDED.
+Detection has no side effects on the server, so a request is retried if its connection failed or broke (RFC 9110,
+9.2.2), or if the server refused it temporarily. Time-outs aren't retried: the server may still be processing the
+request. gRPC reports the first two as UNAVAILABLE, and a time-out as DEADLINE_EXCEEDED.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ BROKEN = (
     httpx.RemoteProtocolError,
 )
 LATER = (429, 502, 503, 504)
-LONGEST = 30.0  # seconds of Retry-After that are waited for; who is told to wait longer gets the error at once
+LONGEST = 30.0  # seconds; longer Retry-After values raise immediately
 
 backoff = wait_random_exponential(multiplier=0.5, max=8)  # seconds: up to 0.5, 1, 2 …
 
 
 def policy(retries: int) -> dict[str, Any]:
-    """Return the arguments of `tenacity.Retrying` and of `tenacity.AsyncRetrying`, which give the last response.
+    """Return the arguments of `tenacity.Retrying` and `tenacity.AsyncRetrying`, which return the last response.
 
     Raises:
         ParameterError: there are less than 0 retries.
@@ -44,7 +44,7 @@ def policy(retries: int) -> dict[str, Any]:
 
 
 def grpc_policy(retries: int, timeout: float) -> dict[str, Any]:
-    """Return the arguments of `tenacity.AsyncRetrying` for calls that have `timeout` seconds, with all attempts.
+    """Return the arguments of `tenacity.AsyncRetrying` for calls limited to `timeout` seconds over all attempts.
 
     Raises:
         ParameterError: there are less than 0 retries.
@@ -58,14 +58,14 @@ def grpc_policy(retries: int, timeout: float) -> dict[str, Any]:
 
 
 def is_unavailable(state: RetryCallState) -> bool:
-    """Tell whether a call of gRPC found nobody, lost its connection, or was refused for the moment."""
+    """Return whether a gRPC call failed because Triton was unreachable, disconnected or temporarily refusing."""
     assert state.outcome is not None
     status = getattr(state.outcome.exception(), "status", None)  # of tritonclient's InferenceServerException
     return status is not None and str(status()) == "StatusCode.UNAVAILABLE"
 
 
 def is_worth_it(state: RetryCallState) -> bool:
-    """Tell whether the attempt may be made again."""
+    """Return whether the request may be retried."""
     assert state.outcome is not None
     if state.outcome.failed:
         return isinstance(state.outcome.exception(), BROKEN)
@@ -74,14 +74,14 @@ def is_worth_it(state: RetryCallState) -> bool:
 
 
 def seconds_to_wait(state: RetryCallState) -> float:
-    """Return what the server asks for, and a random time on top, so that clients don't come back all at once."""
+    """Return the server's Retry-After plus a random time, so that clients don't all retry at once."""
     assert state.outcome is not None
     asked = None if state.outcome.failed else retry_after(state.outcome.result())
     return (asked or 0) + backoff(state)
 
 
 def retry_after(response: httpx.Response) -> float | None:
-    """Return the seconds of a Retry-After header, of either form; None without one that makes sense."""
+    """Return the seconds of a Retry-After header (seconds or date); None if it is missing or invalid."""
     value = response.headers.get("Retry-After", "").strip()
     if value.isdecimal():
         return float(value)

@@ -1,4 +1,4 @@
-"""Whether an exported file answers what the PyTorch detector answers, on a photograph."""
+"""Compares an exported file's detections with those of the PyTorch detector on a photograph."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from resnest_core.runtimes import OnnxRuntime, Runtime
 from resnest_export.deployed_detector import DeployedDetector
 
 PHOTOGRAPH = Path(__file__).with_name("data") / "photograph.jpg"
-FOUND = 0.99  # of PyTorch's detections, at least
-EXTRA = 2  # detections that PyTorch doesn't have, at most
-MASK = 0.01  # by which a probability may differ
-BATCH_SCORE, BATCH_PIXELS = 1e-4, 0.01  # by which a batch may differ from singles
+FOUND = 0.99  # minimum share of PyTorch's detections
+EXTRA = 2  # maximum number of detections that PyTorch doesn't have
+MASK = 0.01  # tolerance of mask probabilities
+BATCH_SCORE, BATCH_PIXELS = 1e-4, 0.01  # tolerances between batched and single images
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How much of one answer stands in another: differences are the largest among the pairs found."""
+    """Agreement of two lists of detections; differences are the largest among the matched pairs."""
 
     count: int
     found: float
@@ -50,10 +50,10 @@ class Agreement:
 def agreement(
     expected: Detections, answer: Detections, card: ModelCard, *, pixels: float = 1.0, score: float = 2e-3
 ) -> Agreement:
-    """Pair detections of the same class whose boxes and scores differ by at most `pixels` and `score`.
+    """Match detections of the same class whose boxes and scores differ by at most `pixels` and `score`.
 
-    What stands at an edge may fall either way: a detection whose score is within `score` of the last of a full list, or
-    of the threshold otherwise, isn't counted, neither as missing nor as extra.
+    A detection whose score is within `score` of the cut-off (the lowest score of a full list, otherwise the threshold)
+    is counted neither as missing nor as extra, because rounding decides whether it is included.
     """
     edge = (expected.scores.min() if len(expected) == card.max_detections else card.score_threshold) + score
     counted = expected.scores > edge
@@ -85,7 +85,7 @@ def agreement(
 
 
 def worst(figures: Iterable[Agreement]) -> Agreement:
-    """Return the largest differences of several answers, and how many detections there are in all."""
+    """Return the largest differences of several comparisons, and their total number of detections."""
     rows = list(figures)
     return Agreement(
         count=sum(row.count for row in rows),
@@ -100,13 +100,13 @@ def worst(figures: Iterable[Agreement]) -> Agreement:
 def check(
     path: Path, network: DeployedDetector, card: ModelCard, runtime: type[Runtime] = OnnxRuntime
 ) -> Iterator[str]:
-    """Compare the file at `path` with `network` at two sizes, alone and in a batch of three; yield lines of figures.
+    """Compare the file at `path` with `network` at two sizes, singly and in a batch of three; yield lines of results.
 
     Raises:
-        InvalidModelError: the file doesn't answer what the network answers; of a precision below fp32 only the figures
-            are told.
+        InvalidModelError: the file's detections differ from the network's; for a precision below fp32 differences are
+            only reported.
     """
-    # Of a photograph, its mirror image, and it upside down, nothing being found in the last: no score is above 1.
+    # For a photograph, its mirror image and its upside-down image; the last has no detections, as no score exceeds 1.
     thresholds = (0.0, 0.0, 1.0)
     pixels = load_image(PHOTOGRAPH)
     is_exact = card.precision == "fp32"
@@ -138,7 +138,7 @@ def check(
 def run_network(
     network: DeployedDetector, images: Sequence[PreparedImage], thresholds: Sequence[float], card: ModelCard
 ) -> list[Detections]:
-    """Return what a network finds in a batch of images when PyTorch runs it."""
+    """Return the detections of a network, run by PyTorch, in a batch of images."""
     inputs = [torch.from_numpy(array) for array in stack(images).values()]
     with torch.inference_mode():
         outputs = network(*inputs, torch.tensor(thresholds)[:, None])

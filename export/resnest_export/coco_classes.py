@@ -1,4 +1,4 @@
-"""COCO's eighty classes and their category ids."""
+"""COCO's 80 classes and their category ids."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COCO: dict[str, int] = {
 
 
 def category_ids(classes: Sequence[str]) -> tuple[int, ...]:
-    """Return COCO's ids where `classes` are COCO's eighty in order, else 1…N."""
+    """Return COCO's category ids if `classes` are COCO's 80 classes in order, else 1…N."""
     if tuple(classes) == tuple(COCO):
         return tuple(COCO.values())
     return tuple(range(1, len(classes) + 1))

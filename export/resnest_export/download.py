@@ -1,4 +1,4 @@
-"""Published checkpoints: fetched whole or not at all, and resumed where a connection was lost."""
+"""Downloads published checkpoints: checked against their hash, and resumed after a lost connection."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 5
 BACK_OFF = 0.5  # seconds before the second attempt, doubled before each further one
-TIMEOUT = 20.0  # seconds without a byte
+TIMEOUT = 20.0  # seconds without receiving data
 
 
 class _TryAgainError(Exception):
-    """The server is busy or in trouble."""
+    """The server is overloaded or failed: the request can be retried."""
 
 
 def download(published: Published, folder: Path, *, base_url: str = BASE_URL) -> Path:
-    """Fetch a published checkpoint into `folder`, check it against the hash in its name, and return its path.
+    """Download a published checkpoint into `folder`, check it against the hash in its name, and return its path.
 
-    A good file that is already there isn't fetched again. Until it is whole and checked the file is called `….part`;
-    what a lost connection left of it is resumed, by this call or a later one.
+    An existing file with the right hash isn't downloaded again. The file is named `….part` until it is complete and
+    checked; this or a later call resumes a partial file.
 
     Raises:
-        DownloadError: the server can't be reached, hasn't the file, or sends another one; or the disk can't take it.
+        DownloadError: the server can't be reached, lacks the file or sends a different one; or writing failed.
         MissingExtraError: httpx isn't installed.
     """
     try:
@@ -63,7 +63,7 @@ def download(published: Published, folder: Path, *, base_url: str = BASE_URL) ->
                 if _is_whole(part, published):
                     return part.replace(path)
                 part.unlink()
-                # What an earlier run left may be of another file: then a fresh start helps.
+                # The resumed part may have been of another file: retry from the start.
                 if not resumed:
                     raise DownloadError(f"The server sent a file with another hash: try again later, or {by_hand}.")
                 reason = "the file arrived damaged"
@@ -81,7 +81,7 @@ def _is_whole(path: Path, published: Published) -> bool:
 
 
 class _Transfer:
-    """Brings a file to the disk; each run goes on where the one before stopped."""
+    """Downloads a file; each `run` resumes where the previous one stopped."""
 
     def __init__(self, client: httpx.Client, url: str, part: Path, progress: Progress) -> None:
         self._client = client
@@ -91,12 +91,12 @@ class _Transfer:
         self._etag: str | None = None
 
     def run(self) -> None:
-        """Fetch what is missing.
+        """Fetch the missing rest of the file.
 
         Raises:
             httpx.TransportError: the connection was refused or lost.
-            httpx.HTTPStatusError: the server won't give the file.
-            _TryAgainError: the server is busy or in trouble.
+            httpx.HTTPStatusError: the server answered with a permanent error.
+            _TryAgainError: the server is overloaded or failed.
         """
         start = self._part.stat().st_size if self._part.exists() else 0
         headers = {"Accept-Encoding": "identity"}
@@ -105,13 +105,13 @@ class _Transfer:
             if self._etag:
                 headers["If-Range"] = self._etag
         with self._client.stream("GET", self._url, headers=headers) as response:
-            if start and response.status_code == 416:  # nothing lies beyond what is there
+            if start and response.status_code == 416:  # the part is already complete
                 return
             if response.status_code == 429 or response.status_code >= 500:
                 raise _TryAgainError(f"the server answered {response.status_code}")
             response.raise_for_status()
             etag = response.headers.get("ETag", "")
-            self._etag = etag if etag.startswith('"') else None  # a weak one can't vouch for bytes
+            self._etag = etag if etag.startswith('"') else None  # a weak ETag doesn't guarantee equal bytes
             self._write(response, start if response.status_code == 206 else 0)
 
     def _write(self, response: httpx.Response, start: int) -> None:
@@ -126,7 +126,7 @@ class _Transfer:
 
 @contextmanager
 def _progress(name: str) -> Iterator[Progress]:
-    """Show a bar on stderr, where that is a terminal."""
+    """Show a progress bar on stderr if it is a terminal."""
     console = Console(stderr=True)
     columns = (*Progress.get_default_columns()[:2], DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

@@ -1,4 +1,4 @@
-"""Precisions of an exported network, and whether what one costs is too much."""
+"""Precisions of exported networks, and the gate that limits the loss of accuracy."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Precision(str, Enum):
 
     FP32 = "fp32"
     BF16 = "bf16"
-    """The file of fp32, which OpenVINO runs in bf16 on CPUs that have it."""
+    """The fp32 file, which OpenVINO runs in bf16 on CPUs that support it."""
     INT8 = "int8"
     """Convolutions with int8 weights and uint8 inputs, the rest in fp32."""
     FP16 = "fp16"
-    """Of TensorRT's engines; the file beside them is that of fp32."""
+    """TensorRT engines only; their ONNX file is in fp32."""
     FP8 = "fp8"
-    """Of TensorRT's engines too: convolutions with 8-bit floats, the rest in fp32."""
+    """TensorRT engines only: convolutions in fp8, the rest in fp32."""
 
 
 ENGINES_ONLY = (Precision.FP16, Precision.FP8)
@@ -31,29 +31,29 @@ CALIBRATED = (Precision.INT8, Precision.FP8)
 
 
 def model_name(name: str, precision: Precision) -> str:
-    """Return what a model is called in a precision: below fp32 its name ends in `_<precision>`."""
+    """Return a model's name in a precision: other than fp32, it ends in `_<precision>`."""
     return name if precision is Precision.FP32 else f"{name}_{precision.value}"
 
 
 @dataclass(frozen=True)
 class Gate:
-    """How much average precision (0…1, boxes and masks alike) a model may lose beside fp32, and on which images."""
+    """Largest permitted loss of average precision (0…1, for boxes and for masks) against fp32, and the images."""
 
     most: float
     annotations: Path
     images: Path
 
     def check(self, reference: Detector, candidate: Detector, report: Callable[[str], None]) -> None:
-        """Evaluate both, and report their figures.
+        """Evaluate both detectors and report their average precision.
 
         Raises:
-            InvalidModelError: the candidate loses more than it may.
+            InvalidModelError: the candidate loses more than `most`.
             ParameterError, ImageError: the annotations or an image can't be used.
         """
         before, after = (evaluate(each, self.annotations, self.images) for each in (reference, candidate))
         lost = {name: (before[name]["AP"] or 0) - (after[name]["AP"] or 0) for name in before}
         for name in before:
-            report(f"{name} AP {after[name]['AP']:.4f}, beside {before[name]['AP']:.4f} in fp32")
+            report(f"{name} AP {after[name]['AP']:.4f}, against {before[name]['AP']:.4f} in fp32")
         worst = max(lost.values())
         if worst > self.most:
             raise InvalidModelError(

@@ -1,4 +1,4 @@
-"""Int8 by calibration on photographs."""
+"""Quantization to int8 with calibration on photographs."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from resnest_core.images import check_image, image_files, load_image, read_file
 from resnest_core.preprocess import prepare, stack
 from resnest_export.to_onnx import save_with_card
 
-MAX_CALIBRATION = 64  # photographs: more change the ranges little, and each takes seconds
+MAX_CALIBRATION = 64  # photographs; more barely change the ranges, and each takes seconds
 SENSITIVE = ("backbone.stem", ".fc1.", ".fc2.", "rpn_cls", "rpn_reg")
-"""Convolutions that stay in fp32, by parts of their weights' names: the stem, whose channels are few and ranges wide
-(int8 there cost the demo 4 points of box AP), split attention's, which are tiny, and those whose outputs are scores and
-deltas."""
+"""Convolutions that stay in fp32, by parts of their weights' names: the stem, which has few channels with wide ranges
+(int8 there cost the demo model 4 points of box AP), split attention's, which are tiny, and those that output scores and
+box deltas."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What a runtime wants of a quantized file; the names are those of ONNX Runtime's quantizer."""
+    """A runtime's requirements for a quantized file, in the terms of ONNX Runtime's quantizer."""
 
     activation_type: str
     weight_type: str
@@ -36,18 +36,18 @@ class Rules:
 
 
 CPU = Rules("QUInt8", "QInt8")
-"""Uint8 inputs, which CPUs multiply with int8 weights in one instruction."""
+"""Uint8 activations: CPUs have instructions that multiply uint8 with int8."""
 TENSORRT = Rules(
     "QInt8", "QInt8", options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
 )
-"""TensorRT's rules: zero points are 0, inputs have a scale per tensor, weights one per channel, biases are floats."""
+"""TensorRT's rules: zero points are 0, one scale per activation tensor and per weight channel, biases are floats."""
 
 
 def calibration_images(folder: Path) -> list[Path]:
-    """Return at most MAX_CALIBRATION images of a folder, evenly spread over their names.
+    """Return at most MAX_CALIBRATION images of a folder, evenly spaced in the order of their names.
 
     Raises:
-        ParameterError: there is none, or one of them is no image.
+        ParameterError: there is none, or a chosen file isn't a valid image.
     """
     files = image_files(folder) if folder.is_dir() else []
     if not files:
@@ -63,17 +63,17 @@ def calibration_images(folder: Path) -> list[Path]:
 
 
 def quantize(source: Path, destination: Path, card: ModelCard, images: Sequence[Path], rules: Rules = CPU) -> None:
-    """Write the fp32 file `source` with its convolutions in int8, as pairs of QuantizeLinear and DequantizeLinear.
+    """Quantize the convolutions of the fp32 file `source` to int8, as pairs of QuantizeLinear and DequantizeLinear.
 
-    Weights get a range per output channel, inputs one from what the images make of them: the mean of their minima and
-    maxima, as outliers of single images would cost all others precision. The custom operators stay.
+    Weights have one range per output channel. Activations have one range per tensor: the means of the images' minima
+    and maxima, because outliers of single images would cost all others precision. The custom operators are unchanged.
 
     Args:
-        source: an exported file whose convolutions are convolutions.
+        source: a file exported without Winograd convolutions.
         destination: the file to write.
-        card: that of the new file.
-        images: photographs to calibrate on.
-        rules: what the runtime wants.
+        card: card of the new file.
+        images: photographs for calibration.
+        rules: the target runtime's rules.
 
     Raises:
         ImageError: an image is damaged.
@@ -106,7 +106,7 @@ def quantize(source: Path, destination: Path, card: ModelCard, images: Sequence[
 
 
 class _Inputs:
-    """The network's inputs of one image after the other, as ONNX Runtime's calibration asks for them."""
+    """Yields the network's inputs image by image, with the interface of ONNX Runtime's `CalibrationDataReader`."""
 
     def __init__(self, images: Sequence[Path], card: ModelCard) -> None:
         self._inputs = self._read(images, card)
@@ -126,7 +126,7 @@ class _Inputs:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence advice of ONNX Runtime's, on the root logger, to prepare a model that is prepared."""
+    """Silence ONNX Runtime's advice, on the root logger, to preprocess the model first, which isn't needed."""
     logging.disable(logging.WARNING)
     try:
         yield

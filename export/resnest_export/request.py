@@ -1,4 +1,4 @@
-"""What `resnest export` is asked for."""
+"""Parameters of `resnest export`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from resnest_export.precision import CALIBRATED, Gate, Precision
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """Which detector is exported with which weights, and into which model of a repository.
+    """Detector, weights and options of an export, and the model to write.
 
-    Nothing is read to make one; `resnest_export.pipeline.ExportSource` reads the files.
+    Creating a request reads no files; `resnest_export.pipeline.ExportSource` does.
 
     Attributes:
         detector: a row of the table of detectors; None: the configuration decides alone.
@@ -28,13 +28,13 @@ class ExportRequest:
         use_ema: whether the checkpoint's averaged weights are exported.
         precision: of the network.
         calibration: a folder of photographs, for int8 and fp8.
-        gate: what the model may lose beside the detector in fp32 with all its proposals; None: that isn't measured.
-        max_proposals: regions that the box heads look at, at most; None: as the configuration has it.
-        max_detections: of an image, at most; None: as the configuration has it.
+        gate: permitted loss of accuracy against the fp32 detector with all proposals; None: not measured.
+        max_proposals: maximum number of regions for the box heads; None: the configuration's.
+        max_detections: maximum number of detections per image; None: the configuration's.
 
     Raises:
-        ParameterError: the name can't be a model's, or is another published detector's; a precision lacks what it
-            needs; or an option would do nothing.
+        ParameterError: the name isn't a valid model name, or is another published detector's; a precision lacks a
+            required option; or an option would have no effect.
     """
 
     detector: str | None
@@ -67,8 +67,8 @@ class ExportRequest:
         if self.name is None:
             return
         check_model_name(self.name)
-        # Published accuracy is listed under these names.
+        # Reports list the published accuracy under these names.
         if self.name in PUBLISHED and self.name != self.detector:
             raise ParameterError(
-                f"{self.name} is the name of another detector than {self.detector or 'yours'}: use one of your own."
+                f"{self.name} is the name of a published detector other than {self.detector or 'yours'}: choose another name."
             )

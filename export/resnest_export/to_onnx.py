@@ -1,4 +1,4 @@
-"""A detector to one ONNX file: dynamic batch, height and width, custom operators with bodies, the card inside."""
+"""Exports a detector to an ONNX file: dynamic batch, height and width; function bodies; the card as metadata."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ EXAMPLE_SIZE_HW = (320, 544)  # any multiples of 32 that aren't equal
 
 
 def export_onnx(detector: TwoStageDetector, card: ModelCard, path: Path, *, winograd: bool = True) -> None:
-    """Write `detector` to `path` as ONNX, with batch norms folded and, if `winograd`, the heads' convolutions as such.
+    """Write `detector` to `path` as ONNX, with folded batch norms and, if `winograd`, Winograd convolutions in heads.
 
-    The file's tensors are those of `resnest_core.tensors`, its metadata carries the card. The detector isn't changed,
+    The file's tensors are those of `resnest_core.tensors`; its metadata contains the card. The detector isn't changed,
     so that the file can be compared with it.
     """
     detector = copy.deepcopy(detector)
@@ -70,7 +70,7 @@ def _trace(network: DeployedDetector, card: ModelCard) -> onnx.ModelProto:
     height, width = (
         step * torch.export.Dim(name) if step > 1 else torch.export.Dim(name) for name in ("rows", "columns")
     )
-    # Any multiples that aren't equal; a batch of one would be taken for a constant.
+    # Unequal sides; torch.export would specialise a batch of one as a constant.
     size_hw = tuple(side + step - 32 if step < 32 else side for side in EXAMPLE_SIZE_HW)
     sizes = torch.tensor([size_hw] * 2)
     example = (torch.zeros(2, *size_hw, 3, dtype=torch.uint8), sizes, sizes.clone(), torch.zeros(2, 1))
@@ -87,14 +87,14 @@ def _trace(network: DeployedDetector, card: ModelCard) -> onnx.ModelProto:
             verbose=False,
         )
     assert program is not None
-    # The tracer notes which line of which file made each node.
+    # torch.onnx stores the source file and line of each node as metadata.
     ClearMetadataAndDocStringPass()(program.model)
     return program.model_proto
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the tracer's notes on packages that aren't needed here."""
+    """Silence torch.onnx's warnings about optional packages."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     with warnings.catch_warnings():
@@ -107,7 +107,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _name_dimensions(graph: onnx.GraphProto) -> None:
-    """Give the free dimensions of inputs and outputs names that people read."""
+    """Give the dynamic dimensions of inputs and outputs readable names."""
     for value in (*graph.input, *graph.output):
         shape = value.type.tensor_type.shape
         shape.dim[0].dim_param = "batch"

@@ -1,9 +1,9 @@
-"""The heads' convolutions with a third of the multiplications: Winograd's F(4×4, 3×3) as matrix products.
+"""Winograd convolutions F(4×4, 3×3) as matrix products, for the heads: a third of the multiplications.
 
 Lavin & Gray 2016, arXiv:1509.09308: a tile of 6×6 inputs and the 3×3 weights are transformed, multiplied elementwise,
 and transformed back into 4×4 outputs. The maps of regions are small squares, so a transform is a product with a
 constant matrix along rows and one along columns, and the elementwise multiplications of all regions and channels are 36
-large products: what CPUs are fastest at. No runtime does this by itself.
+large matrix products, which CPUs compute efficiently. The runtimes don't apply this transformation themselves.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from resnest_export.models.layers import ConvModule
 
 OUTPUTS, TAPS = 4, 3
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
-"""Where the polynomials are evaluated, infinity besides: of the usual choices those that round least."""
+"""Evaluation points, in addition to infinity: the common choice with the smallest rounding errors."""
 TILE = OUTPUTS + TAPS - 1
 SMALLEST_WIDTH = 128
-"""Channels from which it pays: the transforms cost the same per channel whatever the products between them save."""
+"""Fewest channels for which Winograd is faster: the transforms' cost is linear in channels, the saving quadratic."""
 
 
 def use_winograd(model: nn.Module) -> None:
-    """Let, in place, the wide box and mask heads of `model` work so; their batch norms are folded."""
+    """Replace, in place, the convolutions of wide box and mask heads of `model`; their batch norms must be folded."""
     for module in model.modules():
         if isinstance(module, ConvFCBBoxHead):
             module.shared_convs = _fewer_multiplications(module.shared_convs, module.roi_size)
@@ -42,7 +42,7 @@ def _fewer_multiplications(modules: nn.ModuleList, map_size: int) -> nn.ModuleLi
 
 
 class WinogradConvs(nn.Module):
-    """3×3 convolutions one after the other, each with a ReLU, on square maps of a fixed size."""
+    """A sequence of 3×3 convolutions, each with a ReLU, on square maps of a fixed size."""
 
     into: Tensor
     back: Tensor
@@ -62,7 +62,7 @@ class WinogradConvs(nn.Module):
             channels = conv.in_channels
             weights = torch.unflatten(conv.weight.flatten(0, 1).flatten(1) @ self.of_weights, 0, (-1, channels))
             tiles = along_both(self.into, x.flatten(2))  # (6·T, 6·T, R·C)
-            # A frequency of each side, then a tile of each.
+            # Axes: Winograd coordinates of rows and columns, then tile row and tile column.
             tiles = tiles.reshape(TILE, count, TILE, count, -1).transpose(1, 2).reshape(TILE**2, -1, channels)
             products = torch.bmm(tiles, weights.permute(2, 1, 0))  # (36, T²·R, C)
             products = products.reshape(TILE, TILE, count, count, -1).transpose(1, 2)
@@ -78,9 +78,9 @@ def along_both(matrix: Tensor, x: Tensor) -> Tensor:
 
 
 def transforms(map_size: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the matrices of a map's side of S = `map_size`, with its border of zeros, and its T tiles.
+    """Return the transform matrices for maps of side S = `map_size`, zero-padded by 1, with T tiles per side.
 
-    They are: of inputs (6·T, S), of products back to outputs (S, 6·T), of weights in both dimensions (9, 36).
+    They are: inputs (6·T, S), products to outputs (S, 6·T), and weights in both dimensions (9, 36).
     """
     inputs, outputs, weights = _of_a_tile()
     count = -(-map_size // OUTPUTS)
@@ -100,13 +100,13 @@ def transforms(map_size: int) -> tuple[NDArray[np.float64], NDArray[np.float64],
 
 
 def _of_a_tile() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the matrices of one dimension by Cook and Toom's method: Bᵀ (6, 6), Aᵀ (4, 6), G (6, 3)."""
+    """Return the matrices of one dimension by the Cook–Toom algorithm: Bᵀ (6, 6), Aᵀ (4, 6), G (6, 3)."""
 
     def powers(count: int) -> NDArray[np.float64]:
         infinity = np.eye(count)[-1:]
         return np.concatenate([np.vander(POINTS, count, increasing=True), infinity])
 
     inputs, weights = np.linalg.inv(powers(TILE)).T, powers(TAPS)
-    # What one side is multiplied by the other is divided by: even magnitudes round least.
+    # Scale factors cancel between inputs and weights; balanced magnitudes minimise rounding errors.
     scale = np.sqrt(np.linalg.norm(inputs, axis=1) / np.linalg.norm(weights, axis=1))[:, None]
     return inputs / scale, powers(OUTPUTS).T, weights * scale

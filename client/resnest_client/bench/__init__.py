@@ -1,5 +1,5 @@
-"""`resnest bench`: how fast a detector is, in this process or behind a server.
+"""`resnest bench`: measures the speed of a detector, in this process or behind a server.
 
-`photographs` are read before anything is timed, `load` asks for them, `measuring` looks at processors and memory
-meanwhile, `runs` puts that together into one `Run` of `results`, and `report`, `plots` and `compare` show runs.
+`photographs` reads the images before timing starts, `load` generates the load, and `meter` samples CPU time, memory and
+GPU use. `runs` combines them into a `Run` of `results`; `report`, `plots` and `compare` present runs.
 """

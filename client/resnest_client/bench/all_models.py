@@ -1,4 +1,4 @@
-"""`resnest bench --all`: every model of a repository in each runtime, one at a time, each in a process of its own."""
+"""`resnest bench --all`: measures every model of a repository in each runtime, each in a separate process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OWN_NOTE = f"{OWN} not the published weights: speed depends on shapes and the nu
 
 @dataclass(frozen=True)
 class Job:
-    """A model in a runtime."""
+    """One measurement: a model in a runtime."""
 
     model: str
     runtime: str
@@ -57,7 +57,7 @@ class Failure:
 
 
 def measure_all(jobs: Sequence[Job], plan: Plan, rounds: range) -> Iterator[Measured | Failure]:
-    """Measure the jobs in turn, round after round, one image at a time; one that fails is left out from there on."""
+    """Measure the jobs in turn, round by round, one image at a time; a failed job is skipped in later rounds."""
     failed: set[Job] = set()
     for number, job in product(rounds, jobs):
         if job in failed:
@@ -69,17 +69,17 @@ def measure_all(jobs: Sequence[Job], plan: Plan, rounds: range) -> Iterator[Meas
 
 
 def _in_own_process(job: Job, plan: Plan, number: int) -> Measured | Failure:
-    """Measure in a process that has never held another model, so that its memory is this model's."""
+    """Measure in a new process, so that its peak memory is that of this model alone."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
             measured = pool.submit(_measure, job, plan, number).result()
         except BrokenProcessPool:
-            return Failure(job, "Its process was ended from outside: perhaps there was too little memory.")
+            return Failure(job, "Its process was killed: perhaps the machine ran out of memory.")
     return Failure(job, measured) if isinstance(measured, str) else measured
 
 
 def _measure(job: Job, plan: Plan, number: int) -> Measured | str:
-    """Return what was measured, or why it wasn't: errors don't all survive the way between processes."""
+    """Return the measurement, or the reason for a failure as text: not all exceptions can be pickled."""
     try:
         detector_options = DetectorOptions(
             model=job.model, runtime=job.runtime, device=job.device, repository=job.repository
@@ -89,35 +89,35 @@ def _measure(job: Job, plan: Plan, number: int) -> Measured | str:
             run, latencies = Bench(detector, subject, plan).run(Load(concurrency=1), number)
         finally:
             detector.close()
-    except Exception as error:  # one model's trouble is no other's
+    except Exception as error:  # one model's failure doesn't stop the others
         return str(error) or type(error).__name__
     if not run.images:
         return next(iter(run.error_examples.values()), run.stopped or "No image was answered.")
-    peak = lifetime_memory() or run.peak_memory_mib.client  # loading is part of what a model needs
+    peak = lifetime_memory() or run.peak_memory_mib.client  # includes loading the model
     memory = run.peak_memory_mib.model_copy(update={"client": peak})
     return Measured(run.model_copy(update={"peak_memory_mib": memory}), latencies)
 
 
 def is_published(run: Run) -> bool:
-    """Tell whether a run's weights are those that the published AP belongs to."""
+    """Return whether a run's weights are those of the published AP."""
     row = PUBLISHED.get(run.subject.model)
     return row is not None and run.subject.checkpoint_sha256.startswith(row.checkpoint_sha256_prefix)
 
 
 def cells(runs: Sequence[Run]) -> list[list[str]]:
-    """Return the rows of the table: published AP in percent beside medians of what was measured."""
+    """Return the rows of the table: published AP in percent, and medians of the measurements."""
     return [_row(rounds) for rounds in same_loads(runs)]
 
 
 def markdown(runs: Sequence[Run], failures: Sequence[Failure]) -> str:
-    """Return the table as Markdown, with what it was measured on."""
+    """Return the table as Markdown, with a description of the machine."""
     parts = [markdown_table(HEADERS, cells(runs))] if runs else []
     parts += notes(runs, failures)
     return "\n\n".join([*parts, about_machine(runs[0])] if runs else parts) + "\n"
 
 
 def notes(runs: Sequence[Run], failures: Sequence[Failure]) -> list[str]:
-    """Return sentences on what the table doesn't hold."""
+    """Return the notes below the table."""
     found = ["AP is the published weights' on COCO val2017. One image at a time, batch 1."]
     if len({run.round for run in runs}) > 1:
         found.append("Medians of interleaved rounds, in brackets the least and the greatest.")

@@ -38,17 +38,17 @@ from resnest_core.errors import ModelNotFoundError, ParameterError
 from resnest_core.repository import find_repository, installed_models
 from resnest_core.runtimes import RUNTIMES, preferred_runtime
 
-FAILED = 1  # exit code where a run wasn't completed, or nothing was answered
+FAILED = 1  # exit code if a run is incomplete or no request succeeded
 
 
 @dataclass
 class Files:
-    """Where results go, as they come: whatever ends the command, what was measured is there."""
+    """Writes results after each run, so that an interrupted command keeps its measurements."""
 
     output: Path | None
     markdown: Path | None
     before: list[Run] = field(default_factory=list)
-    """Of the file that is appended to."""
+    """Earlier runs of the file, with `--append`."""
     measured: list[Measured] = field(default_factory=list)
 
     @property
@@ -70,51 +70,47 @@ class Files:
 
 
 def bench(
-    images: Annotated[Path | None, typer.Option(help="Folder of photographs, of all the shapes that you have.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of photographs, with shapes like those in use.")] = None,
     url: UrlOption = None,
     model: ModelOption = None,
     runtime: RuntimeOption = None,
     device: DeviceOption = None,
     repository: RepositoryOption = None,
     api_key: ApiKeyOption = None,
-    threads: Annotated[
-        int | None, typer.Option(help="Of the runtime; if not given, one for each CPU that this process may use.")
-    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the runtime; default: one per available CPU.")] = None,
     concurrency: Annotated[
-        str | None, typer.Option(help="Closed loop: requests in flight at a time, such as 1,4,16; 1 if not given.")
+        str | None, typer.Option(help="Closed loop: requests in flight, such as 1,4,16; default: 1.")
     ] = None,
     rate: Annotated[
-        str | None, typer.Option(help="Open loop: images/s that are sent at random times, such as 2,5.")
+        str | None, typer.Option(help="Open loop: average images/s, sent at random times, such as 2,5.")
     ] = None,
-    duration: Annotated[
-        float | None, typer.Option(help=f"Seconds of a run; {options.DURATION:g} if not given.")
-    ] = None,
-    count: Annotated[int | None, typer.Option(help="Images of a run, instead of --duration.")] = None,
+    duration: Annotated[float | None, typer.Option(help=f"Seconds per run; default: {options.DURATION:g}.")] = None,
+    count: Annotated[int | None, typer.Option(help="Images per run, instead of --duration.")] = None,
     warm_up: Annotated[
-        str, typer.Option(help="Before each run, not counted: images, such as 5, or seconds, such as 2s.")
+        str, typer.Option(help="Warm-up before each run: images, such as 5, or seconds, such as 2s.")
     ] = "2s",
-    rounds: Annotated[int, typer.Option(help="How many times the list of loads is run, in turn.")] = 1,
-    masks: Annotated[bool, typer.Option(help="Whether to ask for masks, where the model has them.")] = True,
-    score_threshold: Annotated[float | None, typer.Option(help="0…1; the model's own if not given.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the images' order and an open loop's times.")] = 0,
-    output: Annotated[Path | None, typer.Option(help="FILE.json for the runs, written after each.")] = None,
+    rounds: Annotated[int, typer.Option(help="Repetitions of the list of loads.")] = 1,
+    masks: Annotated[bool, typer.Option(help="Request masks, if the model has them.")] = True,
+    score_threshold: Annotated[float | None, typer.Option(help="0…1; default: the model's.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the images' order and of an open loop's times.")] = 0,
+    output: Annotated[Path | None, typer.Option(help="FILE.json for the results, written after each run.")] = None,
     append: Annotated[
-        bool, typer.Option("--append", help="Add to --output, as its next rounds: for turns of several commands.")
+        bool, typer.Option("--append", help="Append to --output as further rounds, to alternate several commands.")
     ] = False,
     markdown: Annotated[Path | None, typer.Option(help="FILE.md for the table.")] = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for plots, as PNG and SVG.")] = None,
     compare: Annotated[
-        tuple[Path, Path] | None, typer.Option(help="Instead: two files of --output; ratios are second ÷ first.")
+        tuple[Path, Path] | None, typer.Option(help="Only compare two files of --output; ratios are second ÷ first.")
     ] = None,
     every_model: Annotated[
-        bool, typer.Option("--all", help="Each model of the repository, one image at a time, beside its published AP.")
+        bool, typer.Option("--all", help="Measure every model of the repository, one image at a time.")
     ] = False,
-    runtimes: Annotated[str | None, typer.Option(help="Of --all, such as onnxruntime,openvino.")] = None,
+    runtimes: Annotated[str | None, typer.Option(help="With --all: runtimes, such as onnxruntime,openvino.")] = None,
     by_stage: Annotated[
-        bool, typer.Option("--profile", help="Instead: the time of one image by stage, in this process; see --count.")
+        bool, typer.Option("--profile", help="Only profile one image by stage, in this process; see --count.")
     ] = False,
 ) -> None:
-    """Measure how fast a detector is: latency, images per second, CPU time and memory."""
+    """Measure a detector's latency, throughput, CPU time and memory."""
     if compare is not None:
         _show_comparison(*compare)
         return
@@ -177,7 +173,7 @@ def _bench_one(
     files: Files,
     console: Console,
 ) -> None:
-    """Run each load in turn, round after round, until all are done or the server is gone."""
+    """Run each load in turn, round by round, until all are done or the server is lost."""
     in_flight = max(load.concurrency or (plan.workers if load.rate else 1) for load in loads)
     detector, subject = open_subject(detector_options, threads, in_flight, console)
     with closing(detector):
@@ -217,7 +213,7 @@ def _jobs(
 
 
 def _bench_all(jobs: list[all_models.Job], plan: Plan, rounds: int, files: Files, console: Console) -> None:
-    """Fill the table; a model that fails is told, and the others are measured."""
+    """Measure all jobs and write the table; a failed model is reported, and the others are measured."""
     failures: list[all_models.Failure] = []
     interrupted = False
     first = files.first_round

@@ -1,4 +1,4 @@
-"""Two files of runs beside each other: ratios of pairs, since both halves of a pair saw much the same machine."""
+"""Compares two files of runs by ratios of paired rounds: interleaved rounds run under similar machine conditions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FIGURES: dict[str, Callable[[Run], float | None]] = {
 
 
 class Ratio(NamedTuple):
-    """Second ÷ first: the pairs' median, least and greatest."""
+    """Second ÷ first: median, minimum and maximum over the pairs."""
 
     median: float
     least: float
@@ -27,7 +27,7 @@ class Ratio(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """The ratios of one load, by figure; None where no pair has it."""
+    """The ratios of one load by metric; None if no pair has the metric."""
 
     load: str
     pairs: int
@@ -35,12 +35,12 @@ class Comparison(NamedTuple):
 
 
 def compare(first: Sequence[Run], second: Sequence[Run]) -> list[Comparison]:
-    """Return the ratios, second ÷ first, of loads that both have; rounds are paired by their number.
+    """Return the ratios, second ÷ first, of the loads that both have; rounds are paired by their number.
 
-    Model and runtime count where a file has more than one of them. Runs that weren't completed are left out.
+    Runs are also matched by model and by runtime if a file has more than one of them. Incomplete runs are ignored.
 
     Raises:
-        ParameterError: no run of one matches one of the other.
+        ParameterError: no run of one file matches a run of the other.
     """
     several = [
         what for what in (_model, _where) if max(len({what(run) for run in side}) for side in (first, second)) > 1

@@ -1,4 +1,4 @@
-"""What went wrong, in a word: errors are counted by it."""
+"""Categories of benchmark errors, by which errors are counted."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ CATEGORIES: dict[type[Exception], str] = {
 
 
 def category_of(error: Exception) -> str:
-    """Return the kind of an error of a detector.
+    """Return the category of a detector's error.
 
-    `unavailable` is a server that can't be reached, `busy` one that is there and refuses for now, `timeout` one that
-    doesn't answer in time.
+    `unavailable`: the server can't be reached; `busy`: it refuses the request for now; `timeout`: it doesn't answer in
+    time.
     """
     if not isinstance(error, RuntimeUnavailableError):
         return next((kind for known, kind in CATEGORIES.items() if isinstance(error, known)), OTHER)
     cause = error.__cause__
-    if cause is None:  # the gateway's own answer
+    if cause is None:  # a response of the gateway
         return BUSY
     status = getattr(cause, "status", None)  # of tritonclient's InferenceServerException
     if "Timeout" in type(cause).__name__ or (callable(status) and "DEADLINE_EXCEEDED" in str(status())):

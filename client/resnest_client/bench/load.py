@@ -1,9 +1,9 @@
-"""Asks a detector for images: as fast as it answers (closed loop), or at a rate of its own (open loop).
+"""Load generators: closed loop (each response triggers the next request) and open loop (fixed average rate).
 
-In a closed loop, `concurrency` threads ask one image after the other. A server that stalls isn't asked meanwhile, so
-that its stall is counted once for each of them ("coordinated omission"). In an open loop images come at random times
-(Poisson arrivals) whatever the server does, and each one's latency counts from when it should have been sent: time
-spent waiting behind a stall counts.
+In a closed loop, `concurrency` threads each send one request after the other. While a server stalls, no new requests
+are sent, so a stall counts only once per thread ("coordinated omission"). In an open loop, requests arrive at random
+times (Poisson process) independently of the server, and a latency counts from the intended time of sending: it includes
+the time spent waiting behind a stall.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ import numpy as np
 
 from resnest_client.bench.error_categories import NOT_SENT, TIMEOUT, UNAVAILABLE, category_of
 
-MOST_REQUESTS = 200_000  # of one run
-MOST_IN_FLIGHT = 256  # of an open loop, sent or waiting for a thread; those beyond count as errors, "not sent"
-DRAIN_SECONDS = 30.0  # after an open loop's last arrival; what hasn't been sent by then isn't sent
-PAUSE_SECONDS = 0.1  # of a closed loop's thread after an error, so that a server that refuses isn't overrun
-PATIENCE = {UNAVAILABLE: 20, TIMEOUT: 3}  # so many in a row, nothing answered between: the server is gone
-PATIENCE_AT_END = 3  # so many are enough where they are a run's last: it didn't end with a server
+MOST_REQUESTS = 200_000  # maximum per run
+MOST_IN_FLIGHT = 256  # maximum of an open loop, sent or waiting for a thread; further requests are errors, "not sent"
+DRAIN_SECONDS = 30.0  # after an open loop's last arrival; requests still waiting then aren't sent
+PAUSE_SECONDS = 0.1  # pause of a closed loop's thread after an error, to protect an overloaded server
+PATIENCE = {UNAVAILABLE: 20, TIMEOUT: 3}  # consecutive errors after which the server counts as lost and the run ends
+PATIENCE_AT_END = 3  # the same for errors at the end of a run
 
 Ask = Callable[[int], int]
-"""Detects in the photograph of this index, and returns how many objects there are; called from several threads."""
+"""Detects objects in the photograph of this index and returns their number; called from several threads."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """When a run ends: after so many seconds, or so many requests."""
+    """End of a run: after `seconds`, or after `count` requests."""
 
     seconds: float | None = None
     count: int | None = None
@@ -40,11 +40,11 @@ class Bounds:
 
 @dataclass(frozen=True)
 class RequestOutcome:
-    """Result of one request. Times are seconds since the run began; an error is its kind and its sentence."""
+    """Result of one request. Times are seconds since the start of the run; an error is (category, message)."""
 
     photograph: int
     start: float
-    """In an open loop: when it should have been sent."""
+    """In an open loop: the intended time of sending."""
     end: float
     detections: int = 0
     error: tuple[str, str] | None = None
@@ -52,7 +52,7 @@ class RequestOutcome:
 
 @dataclass
 class LoadResult:
-    """All that was asked for in `seconds`; `stopped` says why it ended early, None: it didn't."""
+    """All requests of a run of `seconds`; `stopped` is the reason for an early end, None: there was none."""
 
     outcomes: list[RequestOutcome] = field(default_factory=list)
     seconds: float = 0.0
@@ -60,7 +60,7 @@ class LoadResult:
 
 
 class _Record:
-    """Gathers outcomes from all threads, and tells them when to stop."""
+    """Collects outcomes from all threads, and signals them to stop."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
@@ -75,7 +75,7 @@ class _Record:
         return time.perf_counter() - self._begin
 
     def ask(self, photograph: int, start: float) -> bool:
-        """Make a request, and return whether it was answered."""
+        """Send a request; return whether it succeeded."""
         try:
             detections, error = self._ask(photograph), None
         except Exception as problem:  # whatever a detector raises is a result here
@@ -94,12 +94,12 @@ class _Record:
                     self.end(outcome.error[1])
 
     def end(self, reason: str) -> None:
-        """Let no more requests be made."""
+        """Stop further requests."""
         self.stopped = reason
         self.stop.set()
 
     def asked(self, until: float = 0.0) -> LoadResult:
-        """Return what there is now; an interrupted run may still add to its own list."""
+        """Return the outcomes so far, as a copy: threads of an interrupted run may still add some."""
         with self._lock:
             outcomes = list(self._outcomes)
             if self.stopped is None and max(self._in_a_row.values()) >= PATIENCE_AT_END:
@@ -110,10 +110,10 @@ class _Record:
 def closed_loop(
     ask: Ask, order: Iterator[int], concurrency: int, bounds: Bounds, interrupt: Callable[[], None] = lambda: None
 ) -> LoadResult:
-    """Ask with `concurrency` threads, each for the next photograph of `order` once it has its answer.
+    """Send requests from `concurrency` threads; each takes the next photograph of `order` after each response.
 
-    Each asks at least once, and what is asked at the end is waited for. Interrupted from the keyboard, the run keeps
-    what there is, and calls `interrupt`, so that what is in flight needn't be waited for.
+    Each thread sends at least one request, and the run waits for requests in flight at its end. On a keyboard interrupt
+    the run keeps its outcomes and calls `interrupt`, which should abort the requests in flight.
     """
     record = _Record(ask)
     photographs = islice(order, min(bounds.count or MOST_REQUESTS, MOST_REQUESTS))
@@ -149,11 +149,11 @@ def open_loop(
     workers: int = MOST_IN_FLIGHT,
     interrupt: Callable[[], None] = lambda: None,
 ) -> LoadResult:
-    """Ask for `rate` photographs a second on average, at random times, the same ones for the same seed.
+    """Send `rate` requests per second on average, at random times that depend only on the seed.
 
-    Up to `workers` are in flight at a time and others wait, which is part of their latency. One that arrives where 256
-    are sent or wait isn't sent, and neither is one that still waits 30 s after the last arrival: both are errors. For
-    interrupts see `closed_loop`.
+    Up to `workers` requests are in flight at a time; others wait, which is part of their latency. A request isn't sent,
+    and counts as an error, if 256 are in flight or waiting when it arrives, or if it still waits 30 s after the last
+    arrival. For interrupts see `closed_loop`.
     """
     record = _Record(ask)
     sent: dict[Future[bool], tuple[int, float]] = {}
@@ -180,7 +180,7 @@ def open_loop(
 
 
 def _arrivals(rate: float, bounds: Bounds, seed: int) -> Iterator[float]:
-    """Yield the seconds at which requests shall be sent; at least one of them."""
+    """Yield the times, in seconds, at which requests are to be sent; at least one."""
     generator = np.random.default_rng(seed)
     arrival, count = 0.0, 0
     while count < min(bounds.count or MOST_REQUESTS, MOST_REQUESTS):
@@ -208,7 +208,7 @@ def _interrupted(
     interrupt: Callable[[], None],
     pending: set[Future[bool]] = frozenset(),  # type: ignore[assignment]
 ) -> LoadResult:
-    """Return what there is, before what is in flight fails."""
+    """Return the outcomes so far, taken before the requests in flight are aborted."""
     record.end("It was interrupted.")
     asked = record.asked()
     for future in pending:

@@ -1,4 +1,4 @@
-"""What a figure was measured on, and with: without that it says little."""
+"""Describes the machine, package versions and command of a measurement, so that it can be reproduced."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PACKAGES = ("resnest-serving", "numpy", "opencv-python-headless", "onnxruntime",
 
 
 def describe_machine() -> dict[str, str | int | float]:
-    """Return processor, CPUs that this process may use, memory in GiB, system and Python of the machine that asks."""
+    """Return this machine's processor, CPUs available to this process, memory in GiB, system and Python version."""
     import psutil
 
     return {
@@ -30,7 +30,7 @@ def describe_machine() -> dict[str, str | int | float]:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of this project and of the packages that decide figures, as far as they are installed."""
+    """Return the versions of this project and of the installed packages that affect performance."""
     found = {}
     for package in PACKAGES:
         try:
@@ -41,7 +41,7 @@ def package_versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout that this runs from, `-dirty` where files differ; None: it is no checkout."""
+    """Return the commit of this checkout, with `-dirty` if files differ; None: this isn't a checkout."""
     root = Path(resnest_core.__file__).parents[2]
     if not (root / ".git").exists():
         return None
@@ -53,7 +53,7 @@ def git_commit() -> str | None:
 
 
 def command_line() -> str:
-    """Return the command as it was given, without keys and passwords."""
+    """Return the command line, without keys and passwords."""
     shown, hide = ["resnest"], False
     for argument in sys.argv[1:]:
         name, equals, value = argument.partition("=")

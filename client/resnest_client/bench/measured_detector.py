@@ -1,4 +1,4 @@
-"""Opens the detector that is measured, and describes it for the results."""
+"""Opens the detector to be measured, and describes it for the results."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from resnest_core.detector import Detector
 def open_subject(
     detector_options: DetectorOptions, threads: int | None, max_concurrency: int, console: Console
 ) -> tuple[Detector, Subject]:
-    """Open a detector. One behind a server doesn't repeat requests: refused ones are counted as errors.
+    """Open a detector. Clients of a server don't retry: refused requests are counted as errors.
 
     Raises:
-        What `load_detector`, `HttpDetector` and `GrpcDetector` raise.
+        ResNeStError: the errors of `load_detector`, `HttpDetector` and `GrpcDetector`.
     """
     detector = detector_options.open(console, max_concurrency, threads=threads, retries=0)
     backend = backend_of(detector)

@@ -1,4 +1,4 @@
-"""CPU time, memory and GPU use, of this process and of a server's on the same machine, while something runs."""
+"""Measures CPU time, memory and GPU use of this process, and of a server on the same machine, during a run."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from resnest_core.closeable import Closeable
 if TYPE_CHECKING:
     import psutil
 
-MEMORY_SECONDS = 0.05  # between looks at memory
-TREE_SECONDS = 1.0  # between looks at which processes a server has, and at the GPU
+MEMORY_SECONDS = 0.05  # interval between samples of memory
+TREE_SECONDS = 1.0  # interval between samples of the server's process tree and of the GPU
 GPU_COMMAND = ("nvidia-smi", "--query-gpu=utilization.gpu,memory.used", "--format=csv,noheader,nounits")
 MIB = 2**20
 
 
 class Meter(Closeable):
-    """Measures from `with` to its end; the server's processes too, where one is given.
+    """Measures this process, and optionally a server's process tree, until closed; used as a context manager.
 
-    After the end: `client_cpu` and `server_cpu` in seconds; `client_memory` and `server_memory`, the greatest resident
-    size seen, in MiB, of a server's processes together (memory that they share is counted in each); `gpu`, mean
-    utilization in percent and greatest memory in MiB. None: not there.
+    After `close`: `client_cpu` and `server_cpu`, CPU time in seconds; `client_memory` and `server_memory`, peak sampled
+    resident size in MiB, summed over a server's processes (shared memory counts once per process); `gpu`, mean
+    utilization in percent and peak memory in MiB. None: not available.
     """
 
     def __init__(self, server: psutil.Process | None = None, *, gpu: bool = True) -> None:
@@ -90,18 +90,18 @@ class Meter(Closeable):
     def _watch_gpu(self) -> None:
         answer = subprocess.run(GPU_COMMAND, capture_output=True, text=True, timeout=10, check=False)
         rows = [line.split(",") for line in answer.stdout.splitlines() if not answer.returncode]
-        try:  # several GPUs: the mean use, the memory of all
+        try:  # several GPUs: mean utilization, total memory
             used = [(float(percent), float(memory)) for percent, memory in rows]
-        except ValueError:  # a card that doesn't tell says [N/A]
+        except ValueError:  # [N/A]: the GPU doesn't report the value
             return
         if used:
             self._gpu.append((fmean(percent for percent, _ in used), sum(memory for _, memory in used)))
 
 
 def lifetime_memory() -> float | None:
-    """Return the greatest resident size that this process ever had, in MiB; None where the system doesn't tell.
+    """Return this process's peak resident size in MiB; None if the system doesn't report it.
 
-    Linux's `ru_maxrss` isn't it: a process begins with that of the one it was started from.
+    Linux's `ru_maxrss` is unsuitable: a process inherits its initial value from its parent.
     """
     try:
         status = Path("/proc/self/status").read_text()
@@ -111,7 +111,7 @@ def lifetime_memory() -> float | None:
 
 
 def _runs(process: psutil.Process) -> bool:
-    """Tell whether a process has not ended: what one that has ended used, nobody tells any more."""
+    """Return whether a process is still running: the CPU time of an ended process is no longer available."""
     import psutil
 
     try:
@@ -121,7 +121,7 @@ def _runs(process: psutil.Process) -> bool:
 
 
 def _cpu_seconds(processes: list[psutil.Process]) -> float:
-    """Return what processes used since they started, and the children that they have outlived."""
+    """Return the CPU time of processes since their start, including children that have ended."""
     import psutil
 
     total = 0.0

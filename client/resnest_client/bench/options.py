@@ -1,4 +1,4 @@
-"""What the options of `resnest bench` mean, and what they may be."""
+"""Parses and checks the options of `resnest bench`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from resnest_client.bench.load import MOST_IN_FLIGHT, MOST_REQUESTS, Bounds
 from resnest_client.bench.runs import Load
 from resnest_core.errors import MissingExtraError, ParameterError
 
-DURATION = 10.0  # seconds of a run, where nothing is said
-MOST_SECONDS = 3600.0  # of a run
+DURATION = 10.0  # default duration of a run in seconds
+MOST_SECONDS = 3600.0  # maximum duration of a run
 MOST_ROUNDS = 1000
 
 N = TypeVar("N", int, float)
 
 
 def loads_of(concurrency: str | None, rate: str | None) -> list[Load]:
-    """Return the loads that `--concurrency` and `--rate` list; one image after the other where neither is given.
+    """Return the loads listed by `--concurrency` and `--rate`; without both, a closed loop of concurrency 1.
 
     Raises:
-        ParameterError: an option isn't a list of numbers, or a number is outside what it may be.
+        ParameterError: an option isn't a list of numbers, or a number is out of range.
     """
     if concurrency is None and rate is None:
         concurrency = "1"
@@ -35,7 +35,7 @@ def loads_of(concurrency: str | None, rate: str | None) -> list[Load]:
 
 
 def concurrencies_of(concurrency: str | None) -> list[int]:
-    """Return the numbers that `--concurrency` lists.
+    """Return the numbers listed by `--concurrency`.
 
     Raises:
         ParameterError: see `loads_of`.
@@ -48,10 +48,10 @@ def concurrencies_of(concurrency: str | None) -> list[int]:
 
 
 def bounds_of(duration: float | None, count: int | None, loads: list[Load]) -> Bounds:
-    """Return when a run ends.
+    """Return the bounds of a run.
 
     Raises:
-        ParameterError: both are given, or one is outside what it may be.
+        ParameterError: both are given, or one is out of range.
     """
     if duration is not None and count is not None:
         raise ParameterError("--duration and --count can't both say when a run ends: give one.")
@@ -72,10 +72,10 @@ def bounds_of(duration: float | None, count: int | None, loads: list[Load]) -> B
 
 
 def warm_up_of(text: str) -> Bounds:
-    """Return how long to warm up: `5` images, or `2s`.
+    """Return the length of the warm-up: images, such as `5`, or seconds, such as `2s`.
 
     Raises:
-        ParameterError: it is neither.
+        ParameterError: the text is neither, or out of range.
     """
     try:
         bounds = Bounds(seconds=float(text[:-1])) if text.endswith("s") else Bounds(count=int(text))
@@ -89,20 +89,20 @@ def warm_up_of(text: str) -> Bounds:
 
 
 def check_rounds(rounds: int) -> None:
-    """Refuse numbers of rounds that make no sense.
+    """Check the number of rounds.
 
     Raises:
-        ParameterError: there is none, or far too many.
+        ParameterError: it is out of range.
     """
     if not 1 <= rounds <= MOST_ROUNDS:
         raise ParameterError(f"--rounds must be from 1 to {MOST_ROUNDS}, not {rounds}.")
 
 
 def check_threads(threads: int | None, url: str | None) -> None:
-    """Refuse a number of threads that can't be had.
+    """Check the number of threads.
 
     Raises:
-        ParameterError: it is less than 1, or for a server.
+        ParameterError: it is less than 1, or given together with `--url`.
     """
     if threads is not None and url is not None:
         raise ParameterError("--threads can't be chosen with --url: the server has its own.")
@@ -111,10 +111,10 @@ def check_threads(threads: int | None, url: str | None) -> None:
 
 
 def check_writable(*files: Path | None) -> None:
-    """Tell before anything is measured that a file can't be written.
+    """Check, before measuring, that files can be written.
 
     Raises:
-        ParameterError: its folder isn't there, or it is a folder itself.
+        ParameterError: a file's folder doesn't exist, or the file is a folder.
     """
     for file in files:
         if file is not None and (file.is_dir() or not file.parent.is_dir()):
@@ -122,7 +122,7 @@ def check_writable(*files: Path | None) -> None:
 
 
 def require_psutil() -> None:
-    """Tell what to install.
+    """Check that psutil is installed.
 
     Raises:
         MissingExtraError: psutil isn't installed.

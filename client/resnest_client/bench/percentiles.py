@@ -1,4 +1,4 @@
-"""Percentiles of latencies, and how far they can be trusted."""
+"""Percentiles of latencies, and their confidence intervals."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from numpy.typing import NDArray
 CONFIDENCE = 0.95
 
 Interval = tuple[float | None, float | None]
-"""Least and greatest; None where there are too few values to say."""
+"""Lower and upper bound; None: too few values for a bound."""
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return a percentile of one or more values, interpolated linearly between two of them."""
+    """Return a percentile of one or more values, with linear interpolation."""
     return float(np.percentile(values, percent))
 
 
 def confidence_interval(values: Sequence[float], percent: float) -> Interval:
-    """Return the interval that holds the true percentile with a probability of 95 % or more.
+    """Return a distribution-free confidence interval of a percentile, with a coverage of at least 95 %.
 
-    Its ends are two of the values, whose ranks follow from the binomial distribution: nothing is assumed of how the
-    values are distributed, but that they don't depend on each other (Hahn and Meeker, Statistical Intervals, §5.2). A
-    high percentile of few values has no upper end: the true one may lie beyond all of them.
+    Its bounds are two of the values, whose ranks follow from the binomial distribution; the values must be independent
+    (Hahn and Meeker, Statistical Intervals, §5.2). A high percentile of few values has no upper bound, because the true
+    percentile may exceed all of them.
     """
     ordered = np.sort(np.asarray(values, np.float64))
     count = len(ordered)
-    below = np.cumsum(_binomial(count, percent / 100))  # [k]: at most k values lie below the percentile
+    below = np.cumsum(_binomial(count, percent / 100))  # [k]: P(at most k values are below the percentile)
     tail = (1 - CONFIDENCE) / 2
-    # Ranks count from 1: the value of rank r is above the percentile where less than r values lie below it.
+    # Ranks count from 1: the value of rank r exceeds the percentile if fewer than r values are below the percentile.
     low = int(np.searchsorted(below, tail, side="right"))
     high = int(np.searchsorted(below, 1 - tail, side="left")) + 1
-    # Of very few values `percentile` may give less than the low end; a lower end is safe.
+    # For very few values, `percentile` may be below the lower bound; lowering the bound keeps the coverage.
     low = min(low, int((count - 1) * percent / 100) + 1)
     return (float(ordered[low - 1]) if low else None, float(ordered[high - 1]) if high <= count else None)
 

@@ -1,4 +1,4 @@
-"""The images that are asked for: read, and checked, before anything is timed."""
+"""Reads and checks the images of a benchmark before timing starts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from resnest_core.errors import ImageError, ParameterError
 from resnest_core.images import decode_image, image_files, read_file
 from resnest_core.preprocess import resized_size_hw
 
-MOST = 500  # images that are held in memory
+MOST = 500  # maximum number of images in memory
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,15 @@ class Photograph:
     size_hw: tuple[int, int]
 
     def padded_size_hw(self, card: ModelCard) -> tuple[int, int]:
-        """Return the (height, width) at which the model sees it, where its shape isn't put into a bucket."""
+        """Return the (height, width) of the network's input for this image, without buckets."""
         return bucket_size_hw(resized_size_hw(self.size_hw, card), card, Buckets.EXACT)
 
 
 def read_photographs(folder: Path, seed: int, console: Console) -> list[Photograph]:
-    """Read the images in a folder, or of more than 500 as many; the console is told which can't be used.
+    """Read the images in a folder, or a random sample of 500; unusable ones are reported on the console.
 
     Raises:
-        ParameterError: there is no such folder, or it holds no image that can be used.
+        ParameterError: the folder doesn't exist, or has no usable image.
     """
     if not folder.is_dir():
         raise ParameterError(f"There is no folder {folder}: --images names one of photographs.")
@@ -59,7 +59,7 @@ def read_photographs(folder: Path, seed: int, console: Console) -> list[Photogra
 
 
 def seeded_order(count: int, seed: int) -> Iterator[int]:
-    """Yield 0…count-1 again and again, each time in another order, the same ones for the same seed."""
+    """Yield endless random permutations of 0…count-1, which depend only on the seed."""
     generator = np.random.default_rng(seed)
     while True:
         yield from generator.permutation(count).tolist()

@@ -1,4 +1,4 @@
-"""Plots of runs, as PNG and SVG: how latencies are distributed, and what more throughput costs in latency."""
+"""Plots of runs, as PNG and SVG: latency distribution, and latency against throughput."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".svg")
 SIZE_INCHES = (8, 4.8)
 MARKED = (50, 99)  # percent
-# Okabe and Ito's, which those can tell apart who don't see all colours.
+# The colour-blind-safe palette of Okabe and Ito.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
 
 def plot(measured: Sequence[Measured], folder: Path) -> list[Path]:
-    """Write both plots into a folder, as PNG and SVG each, and return the files; none where nothing was answered.
+    """Write both plots into a folder, as PNG and SVG, and return the files; none if no request succeeded.
 
     Raises:
         MissingExtraError: matplotlib isn't installed.
@@ -40,7 +40,7 @@ def plot(measured: Sequence[Measured], folder: Path) -> list[Path]:
 
 
 def require_matplotlib() -> None:
-    """Tell what to install before anything is measured.
+    """Check, before measuring, that matplotlib is installed.
 
     Raises:
         MissingExtraError: matplotlib isn't installed.
@@ -109,7 +109,7 @@ def _throughput(runs: Sequence[Run]) -> Figure:
 
 
 def _axes(title: str, x: str, y: str) -> tuple[Figure, Axes]:
-    """Return a figure of its own, that no window and no other plot knows of."""
+    """Return a figure that isn't registered with pyplot, and its axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=SIZE_INCHES, layout="constrained")
@@ -130,7 +130,7 @@ def _explain(axes: Axes, note: str) -> None:
 
 
 def _plain_ticks(axes: Axes) -> None:
-    """Write 50 and 200 rather than powers of ten, of which a plot may hold none."""
+    """Label ticks with plain numbers such as 50 and 200: the range of a plot may contain no power of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
@@ -146,11 +146,11 @@ def _save(figure: Figure, path: Path) -> list[Path]:
 
 
 def _colours() -> list[str]:
-    return list(COLOURS) * 20  # many lines share colours, and none is left out
+    return list(COLOURS) * 20  # colours repeat if there are more lines
 
 
 def _name(run: Run, runs: Sequence[Run]) -> str:
-    """Name a line: what is the same in all runs is left out."""
+    """Return a line's label, without the parts that are the same in all runs."""
     parts = _varying(run, runs)
     return ", ".join([*parts, run.load])
 
@@ -163,7 +163,7 @@ def _curve(run: Run, runs: Sequence[Run]) -> str:
 
 
 def _legend_text(text: str) -> str:
-    """Return a text that matplotlib shows as it is: `$` would begin a formula, and a leading `_` hides the entry."""
+    """Escape a text for matplotlib: `$` would begin a formula, and a leading `_` would hide the legend entry."""
     text = text.replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
 

@@ -1,4 +1,4 @@
-"""Runs as a table for people, and as Markdown."""
+"""Tables of runs, for the terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ HEADERS = (
     "errors",
 )
 NONE = "–"
-SHAPES = 4  # that are named
+SHAPES = 4  # number of shapes listed
 
 
 def rows(runs: Iterable[Run]) -> list[tuple[Run, list[str]]]:
-    """Return the cells of each load, after its first run: medians of its rounds, where there are several."""
+    """Return each load's first run and table cells, which are medians if there are several rounds."""
     return [(rounds[0], _row(rounds)) for rounds in same_loads(runs)]
 
 
@@ -48,14 +48,14 @@ def show(runs: Sequence[Run], console: Console) -> None:
 
 
 def print_whole(table: Table, console: Console) -> None:
-    """Print a table whose rows stay lines in a narrow terminal or a pipe."""
+    """Print a table without wrapping rows, even in a narrow terminal or a pipe."""
     natural = console.measure(table, options=console.options.update(width=1000)).maximum
     console.width = max(console.width, natural)
     console.print(table)
 
 
 def markdown(runs: Sequence[Run]) -> str:
-    """Return the same as Markdown, with the machine and what it was measured with."""
+    """Return the tables as Markdown, with the machine and the package versions."""
     parts = []
     for subject, about in _by_subject(runs):
         parts.append(f"### {_title(subject)}\n\n{markdown_table(HEADERS, about)}")
@@ -63,13 +63,13 @@ def markdown(runs: Sequence[Run]) -> str:
 
 
 def markdown_table(headers: Sequence[str], cells: Iterable[Sequence[str]]) -> str:
-    """Return a table of Markdown."""
+    """Return a Markdown table."""
     lines = [headers, ["---"] * len(headers), *cells]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
 def about_machine(run: Run) -> str:
-    """Return a sentence on the machine, and the command."""
+    """Return a description of the machine, and the command."""
     machine, versions = run.machine, run.versions
     packages = ", ".join(f"{name} {number}" for name, number in versions.items())
     commit = f", commit {run.git_commit}" if run.git_commit else ""
@@ -80,7 +80,7 @@ def about_machine(run: Run) -> str:
 
 
 def notes(runs: Sequence[Run]) -> list[str]:
-    """Return sentences on what the cells don't hold."""
+    """Return the notes below the table."""
     found = []
     if any(run.round != runs[0].round for run in runs):
         found.append("Medians of the rounds, in brackets the least and the greatest.")
@@ -108,14 +108,14 @@ def notes(runs: Sequence[Run]) -> list[str]:
 
 
 def shapes_text(shapes: Counter[str]) -> str:
-    """Name the commonest shapes, with how many images had them."""
+    """Return the most common shapes with their numbers of images."""
     named = ", ".join(f"{shape} ({count})" for shape, count in shapes.most_common(SHAPES))
     more = len(shapes) - SHAPES
     return f"{named} and {more} more" if more > 0 else named
 
 
 def spread(values: Sequence[float | None], digits: int = 3) -> str:
-    """Return the median of what is there, and with several the least and the greatest; to so many digits."""
+    """Return the median of the values that aren't None, and minimum and maximum if there are several."""
     there = [value for value in values if value is not None]
     if not there:
         return NONE
@@ -124,7 +124,7 @@ def spread(values: Sequence[float | None], digits: int = 3) -> str:
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """Return a number with so many significant digits, without an exponent, and never less than its whole part."""
+    """Format a number with at least `digits` significant digits, without an exponent; integer digits are all kept."""
     if value == 0:
         return "0"
     magnitude = len(str(int(abs(value)))) if abs(value) >= 1 else int(f"{value:e}".partition("e")[2]) + 1

@@ -1,4 +1,4 @@
-"""What a run found out: the schema of `--output`, a list of these."""
+"""Results of runs: the schema of `--output`, which is a list of `Run`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PERCENTILES = (50, 90, 95, 99)
 
 
 class Latency(BaseModel):
-    """Milliseconds from request to detections, of those that were answered; in an open loop from the intended time."""
+    """Latency of successful requests in milliseconds; in an open loop counted from the intended time of sending."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -27,11 +27,11 @@ class Latency(BaseModel):
     p99: float
     mean: float
     ci95: dict[str, Interval]
-    """Of each percentile: the ends of its 95 % interval; None: too few requests to say."""
+    """95 % confidence interval of each percentile; None: too few requests for a bound."""
 
 
 class Memory(BaseModel):
-    """The greatest resident memory seen, in MiB."""
+    """Peak resident memory in MiB."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -40,7 +40,7 @@ class Memory(BaseModel):
 
 
 class Gpu(BaseModel):
-    """Of this machine's GPUs together."""
+    """Use of all of this machine's GPUs together."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -49,7 +49,7 @@ class Gpu(BaseModel):
 
 
 class Subject(BaseModel):
-    """What was measured."""
+    """The measured detector."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -61,9 +61,9 @@ class Subject(BaseModel):
     runtime: str | None = None
     """None: the server doesn't report it."""
     device: str | None = None
-    """As the runtime reports it, or the server; None: the server doesn't."""
+    """As reported by the runtime or the server; None: the server doesn't report it."""
     threads: int | None = None
-    """Of the runtime; None: as many as it may use CPUs, or the server's own."""
+    """Threads of the runtime; None: one per available CPU, or the server's setting."""
 
     @property
     def where(self) -> str:
@@ -81,17 +81,17 @@ class Run(BaseModel):
     concurrency: int | None
     """Requests in flight of a closed loop; threads of an open loop in this process; None: as many as arrive."""
     rate: float | None
-    """Images a second that an open loop sends."""
+    """Average rate of an open loop, in images per second."""
     round: int
     started: str
     """UTC, ISO 8601."""
     seconds: float
     complete: bool
-    """Whether the run came to its end; else `stopped` says why it didn't."""
+    """Whether the run completed; if not, `stopped` is the reason."""
     stopped: str | None
     requests: int
     images: int
-    """Requests that were answered: all means are of these."""
+    """Successful requests; all means are over these."""
     images_per_second: float
     latency_ms: Latency | None
     """None: nothing was answered."""
@@ -101,12 +101,12 @@ class Run(BaseModel):
     cpu_seconds_per_image: float | None
     """Of what detects: this process, or the server's processes; None: it couldn't be measured."""
     client_cpu_seconds_per_image: float | None
-    """Of the client alone; None where the detector runs in it."""
+    """CPU time of the client alone; None if the detector runs in the same process."""
     server_measured_by: Literal["process", "metrics"] | None
     peak_memory_mib: Memory
     gpu: Gpu | None
     server_stages_ms: dict[str, float] | None
-    """Mean by stage, as the server tells."""
+    """Mean time by stage, as reported by the server."""
     detections_per_image: float | None
     padded_shapes: dict[str, int]
     """Answered images by height×width at which the model sees them, where it doesn't use buckets."""

@@ -1,4 +1,4 @@
-"""One run: a warm-up, then the load, watched."""
+"""One benchmark run: warm-up, then a measured load."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from resnest_core.detector import Detector
 
 @dataclass(frozen=True)
 class Load:
-    """A closed loop of so many in flight, or an open one of so many images a second."""
+    """A closed loop with `concurrency` requests in flight, or an open loop of `rate` images per second."""
 
     concurrency: int | None = None
     rate: float | None = None
@@ -29,7 +29,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Plan:
-    """What all runs of a command share."""
+    """Settings shared by all runs of a command."""
 
     photographs: Sequence[Photograph]
     bounds: Bounds
@@ -38,11 +38,11 @@ class Plan:
     score_threshold: float | None = None
     seed: int = 0
     workers: int = MOST_IN_FLIGHT
-    """Requests that an open loop has in flight at a time."""
+    """Maximum number of an open loop's requests in flight."""
 
 
 class Measured(NamedTuple):
-    """A run, and the latency of each request that was answered, in milliseconds."""
+    """A run, and the latency of each successful request in milliseconds."""
 
     run: Run
     latencies_ms: list[float]
@@ -66,7 +66,7 @@ class Bench:
         }
 
     def run(self, load: Load, number: int) -> Measured:
-        """Warm up, and run a load once, as the round of this number."""
+        """Warm up, then run a load once, as round `number`."""
         warmed = LoadResult()
         if self._plan.warm_up != Bounds():
             warmed = self._closed(load.concurrency or 1, self._plan.warm_up)
@@ -165,7 +165,7 @@ class Bench:
 
 
 def latency_of(latencies_ms: Sequence[float]) -> Latency | None:
-    """Return the percentiles of latencies, with their confidence intervals; None where there are none."""
+    """Return the percentiles of latencies with their confidence intervals; None if there are no latencies."""
     if not latencies_ms:
         return None
     names = {f"p{percent}": percent for percent in PERCENTILES}
@@ -177,13 +177,13 @@ def latency_of(latencies_ms: Sequence[float]) -> Latency | None:
 
 
 def _only_errors(warmed: LoadResult) -> LoadResult:
-    """Return what a warm-up says that ended early: nothing of it is a measurement."""
+    """Return the errors and the reason of a warm-up that ended early: its successful requests aren't measurements."""
     errors = [outcome for outcome in warmed.outcomes if outcome.error is not None]
     return LoadResult(errors, warmed.seconds, warmed.stopped)
 
 
 def _reported_use(before: ServerMetrics | None, after: ServerMetrics | None) -> tuple[float | None, float | None]:
-    """Return CPU seconds between two looks, and the greater memory of both in MiB, as the server reports them."""
+    """Return CPU seconds between two reports of a server, and the larger of their memory values in MiB."""
     if before is None or after is None or before.cpu_seconds is None or after.cpu_seconds is None:
         return None, None
     memory = max(before.memory_bytes or 0.0, after.memory_bytes or 0.0) / MIB

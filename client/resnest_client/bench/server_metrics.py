@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
 PORTS = {"http": 80, "https": 443, "grpc": 8001}
-PROXIES = {"docker-proxy", "rootlessport"}  # listen for a container: the work isn't theirs
+PROXIES = {"docker-proxy", "rootlessport"}  # forward a container's port; the server is another process
 METRICS_SECONDS = 5.0
 STAGE_SECONDS = "resnest_stage_seconds"
 CPU_SECONDS = "process_cpu_seconds_total"
 MEMORY_BYTES = "process_resident_memory_bytes"
 
 Stages = Mapping[str, tuple[float, float]]
-"""By stage: seconds, and images, since the server started."""
+"""Seconds and images by stage, since the server's start."""
 
 
 class ServerMetrics(NamedTuple):
-    """What a server reports of itself; None where it doesn't."""
+    """Metrics that a server reports; None: not reported."""
 
     stages: Stages
     cpu_seconds: float | None = None
@@ -37,7 +37,7 @@ class ServerMetrics(NamedTuple):
 
 
 def find_process(url: str) -> psutil.Process | None:
-    """Return the process that listens at an address of this machine; None: it can't be told, or is this one itself."""
+    """Return the process that listens at a local address; None: it can't be determined, or is this process."""
     import psutil
 
     parts = urlsplit(url)
@@ -62,7 +62,7 @@ def find_process(url: str) -> psutil.Process | None:
 
 
 def tree(root: psutil.Process) -> list[psutil.Process]:
-    """Return a process and those that it started, as far as they still run."""
+    """Return a process and its running descendants."""
     import psutil
 
     try:
@@ -72,7 +72,7 @@ def tree(root: psutil.Process) -> list[psutil.Process]:
 
 
 def read_gateway_metrics(url: str, model: str) -> ServerMetrics | None:
-    """Read a gateway's /metrics; None where that can't be reached."""
+    """Read a gateway's /metrics; None if it can't be reached."""
     import httpx
 
     try:
@@ -85,7 +85,7 @@ def read_gateway_metrics(url: str, model: str) -> ServerMetrics | None:
 def parse_gateway_metrics(text: str, model: str) -> ServerMetrics | None:
     """Read a model's stages, and the process' CPU time and memory, from Prometheus' text format.
 
-    None where the text isn't in that format.
+    Return None if the text isn't in that format.
 
     Raises:
         MissingExtraError: prometheus-client isn't installed.
@@ -102,14 +102,14 @@ def parse_gateway_metrics(text: str, model: str) -> ServerMetrics | None:
                 counts[sample.labels["stage"]] = sample.value
             elif sample.name in (CPU_SECONDS, MEMORY_BYTES):
                 process[sample.name] = sample.value
-    except (ValueError, KeyError, IndexError):  # the parser's own, of a text of something else
+    except (ValueError, KeyError, IndexError):  # raised by the parser for other formats
         return None
     stages = {stage: (seconds.get(stage, 0.0), count) for stage, count in counts.items()}
     return ServerMetrics(stages, process.get(CPU_SECONDS), process.get(MEMORY_BYTES))
 
 
 def require_prometheus_parser() -> None:
-    """Check before anything is measured that a gateway's metrics can be read.
+    """Check, before measuring, that a gateway's metrics can be read.
 
     Raises:
         MissingExtraError: prometheus-client isn't installed.
@@ -126,7 +126,7 @@ def _prometheus_parser() -> Callable[[str], Iterable[Metric]]:
 
 
 def read_triton_metrics(url: str, model: str) -> ServerMetrics | None:
-    """Read Triton's statistics of the models that a detector's ensemble is made of; None where it has none."""
+    """Read Triton's statistics of the models of a detector's ensemble; None if it has none."""
     from tritonclient.grpc import InferenceServerClient
     from tritonclient.utils import InferenceServerException
 
@@ -147,12 +147,12 @@ def read_triton_metrics(url: str, model: str) -> ServerMetrics | None:
 
 
 def read_server_metrics(url: str, model: str) -> ServerMetrics | None:
-    """Return what the server at an address reports; None where it reports nothing."""
+    """Return the metrics of the server at an address; None if it reports none."""
     return read_triton_metrics(url, model) if url.startswith(GRPC) else read_gateway_metrics(url, model)
 
 
 def mean_milliseconds(before: Stages, after: Stages) -> dict[str, float]:
-    """Return the mean time by stage of the images between two looks, in milliseconds."""
+    """Return the mean time by stage, in milliseconds, of the images between two reports."""
     means = {}
     for stage, (seconds, count) in after.items():
         past_seconds, past_count = before.get(stage, (0.0, 0.0))

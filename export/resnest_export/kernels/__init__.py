@@ -1,5 +1,6 @@
-"""The two GPU kernels, written once in the Triton language, and what every user of them has to know.
+"""The two GPU kernels in the Triton language, with their contracts, launch parameters and compilation.
 
-`contracts` says what each operator takes and gives, `launching` with which grid and scalars its kernel is started,
-`compiling` makes PTX of it without a GPU. `nms` and `roi_align` hold the kernels themselves; only they need Triton.
+`contracts` defines each operator's inputs, outputs and attributes, `launching` the grid and scalars of a launch, and
+`compiling` compiles a kernel to PTX without a GPU. `nms` and `roi_align` contain the kernels; only these two modules
+import the package `triton`.
 """

@@ -1,6 +1,6 @@
-"""PTX of the two kernels, compiled on a machine that needs no GPU.
+"""Compiles the two kernels to PTX, without a GPU.
 
-One text runs on every GPU from sm_80 on: the driver, or TensorRT when it loads an engine, finishes the compilation.
+The PTX runs on every GPU from sm_80 on: the driver, or TensorRT when it loads an engine, compiles it to machine code.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from resnest_export.kernels.contracts import (
 from resnest_export.kernels.launching import CHANNELS_OF_A_PROGRAM
 
 COMPUTE_CAPABILITY = 80
-PTX_VERSION = 80  # newer than this, and CUDA 12's and 13.0's assemblers refuse what newer Tritons write
-SCRATCH_PARAMETERS = 2  # that Triton appends to each kernel; ours use neither
+PTX_VERSION = 80  # the assemblers of CUDA 12 and 13.0 reject the newer PTX that newer versions of `triton` generate
+SCRATCH_PARAMETERS = 2  # pointers that the Triton compiler appends to each kernel; these kernels use neither
 VALUES_OF_A_THREAD = 8
 MAX_WARPS = 16
 
@@ -38,17 +38,17 @@ _TRITON_TYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "int3
 
 @dataclass(frozen=True)
 class CompiledKernel:
-    """A kernel as PTX, and all that its launch needs; `resnest_export.kernels.launching` gives grid and scalars.
+    """A kernel's PTX and launch configuration; `resnest_export.kernels.launching` gives grid and scalars.
 
     Attributes:
-        name: of the entry in the PTX.
-        ptx: the text, for `target` and every later GPU.
-        target: the oldest GPU, such as "sm_80".
-        num_warps: of 32 threads, of a program.
-        shared_bytes: dynamic shared memory of a program.
-        parameters: (name, type) in the order of the launch: pointers to inputs, int32 scalars, pointers to outputs.
-            A type is Triton's: "*fp32" points to float32, "i32" is a scalar.
-        constants: what was fixed when it was compiled.
+        name: name of the PTX entry point.
+        ptx: PTX for `target` and every later GPU.
+        target: the oldest supported architecture, such as "sm_80".
+        num_warps: warps (of 32 threads) per program.
+        shared_bytes: dynamic shared memory per program, in bytes.
+        parameters: (name, type) in launch order: pointers to inputs, int32 scalars, pointers to outputs.
+            Types are written as in the Triton language: "*fp32" is a pointer to float32, "i32" a scalar.
+        constants: values of the compile-time constants.
     """
 
     name: str
@@ -61,7 +61,7 @@ class CompiledKernel:
 
     @property
     def threads(self) -> int:
-        """Threads of a program: the block of the launch is (threads, 1, 1)."""
+        """Threads per program: the launch's block is (threads, 1, 1)."""
         return 32 * self.num_warps
 
 
@@ -70,7 +70,7 @@ def compile_roi_align(attributes: RoIAlignAttributes, signature: Signature, chan
     """Compile `MultiLevelRoIAlign` for one combination of types and C channels.
 
     Raises:
-        MissingExtraError: Triton isn't installed.
+        MissingExtraError: the package `triton` isn't installed.
     """
     _require_triton()
     from resnest_export.kernels.roi_align import multi_level_roi_align
@@ -84,23 +84,23 @@ def compile_roi_align(attributes: RoIAlignAttributes, signature: Signature, chan
 
 @functools.cache
 def compile_nms(attributes: NmsAttributes, candidates: int = MAX_CANDIDATES) -> CompiledKernel:
-    """Compile `BatchedNMS` for up to `candidates` boxes of an image: the fewer, the faster a kept box is found.
+    """Compile `BatchedNMS` for up to `candidates` boxes per image; fewer candidates make each iteration faster.
 
     Raises:
-        MissingExtraError: Triton isn't installed.
-        ParameterError: that many boxes don't fit.
+        MissingExtraError: the package `triton` isn't installed.
+        ParameterError: `candidates` exceeds MAX_CANDIDATES.
     """
     _require_triton()
     from resnest_export.kernels.nms import batched_nms
 
     constants = nms_constants(attributes, candidates)
     types = _pointers(NMS.inputs, NMS.outputs, NMS.signatures[0])
-    # A product and a sum fused into one rounding would turn decisions at the threshold.
+    # Fused multiply-adds round once instead of twice, which would change decisions at the threshold.
     return _compile(batched_nms, types, constants, warps_for(constants["BLOCK"]), fuse=False)
 
 
 def roi_align_constants(attributes: RoIAlignAttributes, signature: Signature, channels: int) -> dict[str, Any]:
-    """Return what is fixed when `MultiLevelRoIAlign` is compiled."""
+    """Return the compile-time constants of `MultiLevelRoIAlign`."""
     return {
         "CHANNELS": channels,
         "SIZE": attributes.output_size,
@@ -115,10 +115,10 @@ def roi_align_constants(attributes: RoIAlignAttributes, signature: Signature, ch
 
 
 def nms_constants(attributes: NmsAttributes, candidates: int) -> dict[str, Any]:
-    """Return what is fixed when `BatchedNMS` is compiled for up to so many boxes of an image.
+    """Return the compile-time constants of `BatchedNMS` for up to `candidates` boxes per image.
 
     Raises:
-        ParameterError: that many boxes don't fit.
+        ParameterError: `candidates` exceeds MAX_CANDIDATES.
     """
     check_candidates(candidates)
     return {
@@ -129,7 +129,7 @@ def nms_constants(attributes: NmsAttributes, candidates: int) -> dict[str, Any]:
 
 
 def kernels_sha256() -> str:
-    """Return the sha256 of the sources that decide what the kernels compute, for an engine's manifest."""
+    """Return the sha256 of the source files that determine the kernels' results, for an engine's manifest."""
     folder = resources.files("resnest_export.kernels")
     digest = hashlib.sha256()
     for name in ("compiling.py", "contracts.py", "launching.py", "nms.py", "roi_align.py"):
@@ -138,12 +138,12 @@ def kernels_sha256() -> str:
 
 
 def power_of_two(count: int) -> int:
-    """Return the least power of two of at least `count`, which is at least 1."""
+    """Return the smallest power of two that is at least `count` (at least 1)."""
     return 1 << (count - 1).bit_length()
 
 
 def warps_for(values: int) -> int:
-    """Return the warps of a program that works on so many values, a power of two: few enough a thread for registers."""
+    """Return the warps (a power of two) of a program that holds `values` values, so that they fit in registers."""
     return min(max(values // (32 * VALUES_OF_A_THREAD), 1), MAX_WARPS)
 
 
@@ -168,7 +168,7 @@ def _compile(
 
     names: list[str] = kernel.arg_names
     parameters = tuple((name, pointers.get(name, "i32")) for name in names if name not in constants)
-    # Whole tensors begin at multiples of 16 bytes, so neighbouring values can be moved together.
+    # Tensors are aligned to 16 bytes, so the compiler can vectorise loads and stores.
     aligned = {(names.index(name),): [["tt.divisibility", 16]] for name in pointers}
     source = ASTSource(
         fn=kernel,
@@ -179,7 +179,7 @@ def _compile(
     target = GPUTarget("cuda", COMPUTE_CAPABILITY, 32)
     options = {"num_warps": num_warps, "ptx_version": PTX_VERSION, "enable_fp_fusion": fuse}
     with triton.knobs.compilation.scope():
-        triton.knobs.compilation.disable_line_info = True  # an engine needn't hold the path of these files
+        triton.knobs.compilation.disable_line_info = True  # keep source paths out of engines
         compiled = triton.compile(source, target=target, options=options)
     return CompiledKernel(
         name=compiled.metadata.name,
@@ -193,13 +193,13 @@ def _compile(
 
 
 def _without_scratch(ptx: str, count: int) -> str:
-    """Return the PTX with only the first `count` parameters: nobody but Triton's own launcher passes the others."""
+    """Return the PTX with only the first `count` parameters: only the Triton runtime's launcher passes the others."""
     header = re.search(r"\.entry \w+\(\n(?P<parameters>[^)]*)\n\)", ptx)
     lines = header["parameters"].split(",\n") if header else []
     scratch = [line.split()[-1] for line in lines[count:]]
     if header is None or len(scratch) != SCRATCH_PARAMETERS or any(ptx.count(name) != 1 for name in scratch):
         raise ResNeStError(
-            "This version of Triton compiles kernels to another form: install the one in constraints.txt."
+            "This version of the package triton generates unexpected PTX: install the version in constraints.txt."
         )
     start, end = header.span("parameters")
     return ptx[:start] + ",\n".join(lines[:count]) + ptx[end:]

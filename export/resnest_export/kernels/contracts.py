@@ -1,7 +1,7 @@
-"""What the two operators take and give: attributes, element types, layouts and shapes, each written once.
+"""Contracts of the two operators: attributes, element types, layouts and shapes.
 
-Both TensorRT adapters, the compiler and the tests ask here. `resnest_export.ops` holds the readable references, which
-say what the operators mean.
+Single source for both TensorRT plugin interfaces, the kernel compiler and the tests. The reference implementations in
+`resnest_export.ops` define the operators' semantics.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from resnest_core.errors import ParameterError
 LEVELS = 4
 MAX_CANDIDATES = 4096  # boxes of an image that the NMS kernel holds in registers
 MAX_OUTPUT = 1000
-MAX_SAMPLES = 1024  # of a side of an output cell: a wild region must not hold up the GPU
+MAX_SAMPLES = 1024  # per side of an output cell, so that an extreme region can't stall the GPU
 
-# An int, or TensorRT's expression of a size that isn't known yet: shape rules only pass them on.
+# An int, or TensorRT's symbolic expression for a dynamic size: shape rules only pass them through.
 Dim = TypeVar("Dim")
 Shape = Sequence["Dim | int"]
 
@@ -27,8 +27,8 @@ Shape = Sequence["Dim | int"]
 class TensorType:
     """Element type, named as in NumPy, and layout: row-major, or with the channels (axis 1 of 4) last in memory.
 
-    In TensorRT row-major is LINEAR; channels last is HWC for float32 and HWC8 for the 16-bit types, which is the same
-    order of elements where the channels are a multiple of 8.
+    In TensorRT, row-major is LINEAR; channels last is HWC for float32 and HWC8 for the 16-bit types. HWC8 has the same
+    element order as HWC if the number of channels is a multiple of 8.
     """
 
     dtype: str
@@ -45,7 +45,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class Operator:
-    """An operator of domain `resnest`: its name, its tensors' names in order, and the types that it supports."""
+    """An operator of domain `resnest`: its name, its tensors' names in order, and the supported type combinations."""
 
     name: str
     inputs: tuple[str, ...]
@@ -53,12 +53,12 @@ class Operator:
     signatures: tuple[Signature, ...]
 
     def supports(self, types: Sequence[TensorType]) -> bool:
-        """Whether the first inputs, or all of them and the first outputs, may have these types together."""
+        """Return whether a signature starts with these types; they are listed inputs first, then outputs."""
         return any((*each.inputs, *each.outputs)[: len(types)] == tuple(types) for each in self.signatures)
 
 
 class Attributes(Protocol):
-    """What both operators' attributes can do."""
+    """Common interface of both operators' attributes."""
 
     def output_shapes(self, input_shapes: Sequence[Shape[Dim]]) -> tuple[tuple[Dim | int, ...], ...]:
         """Return the outputs' shapes for the inputs' shapes."""
@@ -70,13 +70,13 @@ class RoIAlignAttributes:
     """Attributes of `MultiLevelRoIAlign(f0, f1, f2, f3, rois) -> pooled`.
 
     Args:
-        output_size: S, cells of a side of the output.
-        strides: pixels of a cell of each of the four maps, finest first.
-        finest_scale: a region of area (2·finest_scale)² pixels leaves the finest map.
-        sampling_ratio: samples of a side of a cell; 0: as many as cells of the map fit, rounded up.
+        output_size: S, output cells per side.
+        strides: stride in pixels of each of the four maps, finest first.
+        finest_scale: regions of area (2·finest_scale)² pixels and above are pooled from coarser maps than the finest.
+        sampling_ratio: samples per side of an output cell; 0: the number of map cells per output cell, rounded up.
 
     Raises:
-        ParameterError: a value is outside what it may be.
+        ParameterError: a value is out of range.
     """
 
     output_size: int
@@ -108,10 +108,10 @@ class NmsAttributes:
 
     Args:
         iou_threshold: a box is suppressed by an intersection over union above it, not at it.
-        max_output: K, boxes kept per image.
+        max_output: K, maximum number of boxes kept per image.
 
     Raises:
-        ParameterError: a value is outside what it may be.
+        ParameterError: a value is out of range.
     """
 
     iou_threshold: float
@@ -133,7 +133,7 @@ class NmsAttributes:
 
 
 def check_candidates(candidates: int) -> None:
-    """Raise ParameterError if an image has more boxes than the NMS kernel holds."""
+    """Raise ParameterError if an image has more boxes than the NMS kernel supports."""
     if candidates > MAX_CANDIDATES:
         raise ParameterError(
             f"BatchedNMS takes at most {MAX_CANDIDATES} boxes of an image on a GPU, not {candidates}: take the best."
@@ -155,7 +155,7 @@ ROI_ALIGN = Operator(
     name="MultiLevelRoIAlign",
     inputs=("f0", "f1", "f2", "f3", "rois"),
     outputs=("pooled",),
-    # Sums are made in float32 whatever the maps are, and coordinates stay float32: 11 bits can't hold a pixel.
+    # Sums and coordinates are float32 for all map types: float16's 11-bit significand can't represent coordinates.
     signatures=tuple(
         _roi_align_signature(dtype, channels_last)
         for dtype in ("float32", "float16", "bfloat16")

@@ -1,8 +1,8 @@
-"""With which grid and scalars each kernel is started, whoever starts it.
+"""Grid and scalar arguments of each kernel's launch.
 
 A kernel's parameters are, in this order: pointers to the inputs, the int32 scalars of its `Launch`, pointers to the
-outputs. That is the order that TensorRT's ahead-of-time plugins pass them in; a launch through the CUDA driver does
-the same. Sizes may be ints or TensorRT's expressions of sizes: the rules only multiply them.
+outputs. TensorRT's ahead-of-time plugins require this order; launches through the CUDA driver use it too. Sizes may be
+ints or TensorRT's symbolic expressions: the rules only multiply them.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 
 from resnest_export.kernels.contracts import LEVELS, RoIAlignAttributes
 
-# A power of two as Triton wants it. 8 cells × 128 channels are 8 sums for each of 128 threads.
+# A power of two, as the Triton language requires. 8 cells × 128 channels are 8 sums for each of 128 threads.
 CHANNELS_OF_A_PROGRAM = 128
 
 
 @dataclass(frozen=True)
 class Launch:
-    """A grid of programs (x, y, z), each `CompiledKernel.threads` wide, and the int32 scalars between the pointers.
+    """Grid (x, y, z) of programs with `CompiledKernel.threads` threads each, and the int32 scalar arguments.
 
-    A grid with a 0 in it must not be launched: there is nothing to do, and the driver refuses it.
+    A grid that contains a 0 must not be launched: there is no work, and the driver rejects it.
     """
 
     grid: tuple[Any, Any, Any]
@@ -29,12 +29,12 @@ class Launch:
 
 
 def roi_align_launch(attributes: RoIAlignAttributes, shapes: Sequence[Sequence[Any]], channels: int) -> Launch:
-    """Return how `MultiLevelRoIAlign` starts: a program per row of cells of each region, and per block of channels.
+    """Return the launch of `MultiLevelRoIAlign`: one program per row of cells of a region and block of channels.
 
     Args:
-        attributes: the operator's.
-        shapes: of the inputs, logical: four maps (B, C, H, W) whatever their layout, and rois (R, 5).
-        channels: C, an int: kernels are compiled for it.
+        attributes: the operator's attributes.
+        shapes: logical shapes of the inputs: four maps (B, C, H, W) for either layout, and rois (R, 5).
+        channels: C, always an int: it is a compile-time constant.
 
     Returns:
         grid (R·S, blocks of channels, 1); scalars: B, then H and W of each map.
@@ -46,10 +46,10 @@ def roi_align_launch(attributes: RoIAlignAttributes, shapes: Sequence[Sequence[A
 
 
 def nms_launch(shapes: Sequence[Sequence[Any]]) -> Launch:
-    """Return how `BatchedNMS` starts: a program per image; the scalar is M.
+    """Return the launch of `BatchedNMS`: one program per image; the scalar is M.
 
     Args:
-        shapes: of boxes (B, M, 4), scores (B, M) and groups (B, M).
+        shapes: shapes of boxes (B, M, 4), scores (B, M) and groups (B, M).
     """
     batch, candidates = shapes[1]
     return Launch(grid=(batch, 1, 1), scalars=(candidates,))

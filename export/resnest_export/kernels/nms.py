@@ -1,6 +1,6 @@
-"""The GPU kernel of `BatchedNMS`; `resnest_export.ops.nms` holds the readable reference."""
+"""GPU kernel of `BatchedNMS`; the reference implementation is in `resnest_export.ops.nms`."""
 
-# ruff: noqa: N803 - what is fixed when the kernel is compiled has capital letters, as in Triton's own kernels
+# ruff: noqa: N803 - compile-time constants are upper case, as is usual in the Triton language
 from __future__ import annotations
 
 import triton
@@ -19,18 +19,18 @@ def batched_nms(
     MAX_OUTPUT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Keep the best boxes of one image: all of them stay in registers, and each kept one suppresses the rest at once.
+    """Greedy NMS of one image: all boxes stay in registers, and each kept box suppresses the others in one pass.
 
     Args:
         boxes: float32 (B, M, 4), x1 y1 x2 y2.
         scores: float32 (B, M).
         groups: int32 (B, M); boxes of different groups don't suppress each other.
         candidates: int32, M.
-        indices: out, int32 (B, K), best score first, of equal scores the first; −1 after the last.
-        num: out, int32 (B, 1).
-        BLOCK: a power of two of at least M.
+        indices: output, int32 (B, K), best score first, lowest index first for equal scores; −1 after the last.
+        num: output, int32 (B, 1), number of boxes kept.
+        BLOCK: a power of two that is at least M.
 
-    Grid: (B, 1, 1). A box whose score is −∞ or NaN, or with a coordinate that isn't finite, is no box.
+    Grid: (B, 1, 1). A box is ignored if its score is −∞ or NaN, or if a coordinate isn't finite.
     """
     image = tl.program_id(0).to(tl.int64)
     boxes += image * candidates * 4
@@ -49,7 +49,7 @@ def batched_nms(
     known = (score > nothing) & _finite(x1) & _finite(y1) & _finite(x2) & _finite(y2)
     score = tl.where(known, score, nothing)
 
-    # Groups are moved apart in float32, as the reference's `apart` does: what is no box counts as 0, 0, 0, 0.
+    # Groups are offset in float32, as in the reference's `apart`: ignored boxes count as 0, 0, 0, 0.
     right = tl.where(known, tl.maximum(tl.maximum(x1, x2), tl.maximum(y1, y2)), 0.0)
     left = tl.where(known, tl.minimum(tl.minimum(x1, x2), tl.minimum(y1, y2)), 0.0)
     extent = tl.max(tl.where(present, right, nothing), 0) - tl.min(left, 0) + 1.0
@@ -65,7 +65,7 @@ def batched_nms(
     while (best > nothing) & (kept < MAX_OUTPUT):
         tl.store(indices + kept, pick)
         kept += 1
-        # One address for all threads: reading it again costs less than finding who holds it.
+        # All threads load the same address: this is cheaper than a reduction that finds the thread with the box.
         pick_shift = tl.load(groups + pick).to(tl.float32) * extent
         pick_x1 = tl.load(boxes + pick * 4) + pick_shift
         pick_y1 = tl.load(boxes + pick * 4 + 1) + pick_shift
@@ -75,8 +75,8 @@ def batched_nms(
         overlap_x = tl.maximum(tl.minimum(x2, pick_x2) - tl.maximum(x1, pick_x1), 0.0)
         overlap_y = tl.maximum(tl.minimum(y2, pick_y2) - tl.maximum(y1, pick_y1), 0.0)
         intersection = overlap_x * overlap_y
-        # Rounded as in IEEE 754 and in this order: so every decision at the threshold is the reference's.
-        # Two empty boxes give NaN, which isn't above.
+        # IEEE 754 rounding in this order makes every decision at the threshold equal to the reference's.
+        # Two empty boxes give NaN, which isn't above the threshold.
         overlaps = tl.div_rn(intersection, area + pick_area - intersection) > IOU_THRESHOLD
         score = tl.where(overlaps | (place == pick), nothing, score)
         best, pick = tl.max(score, 0, return_indices=True, return_indices_tie_break_left=True)

@@ -1,6 +1,6 @@
-"""The GPU kernel of `MultiLevelRoIAlign`; `resnest_export.ops.roi_align` holds the readable reference."""
+"""GPU kernel of `MultiLevelRoIAlign`; the reference implementation is in `resnest_export.ops.roi_align`."""
 
-# ruff: noqa: N803 - what is fixed when the kernel is compiled has capital letters, as in Triton's own kernels
+# ruff: noqa: N803 - compile-time constants are upper case, as is usual in the Triton language
 from __future__ import annotations
 
 import triton
@@ -37,17 +37,17 @@ def multi_level_roi_align(
     BLOCK_CELLS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
 ):
-    """Pool one row of one region's cells, for a block of channels.
+    """Pool one row of output cells of one region, for a block of channels.
 
     Args:
-        f0, f1, f2, f3: maps (B, C, H, W), finest first; with CHANNELS_LAST in memory as (B, H, W, C).
+        f0, f1, f2, f3: maps (B, C, H, W), finest first; with CHANNELS_LAST, (B, H, W, C) in memory.
         rois: float32 (R, 5), image index, x1 y1 x2 y2 in pixels of the image.
         batch, h0 … w3: int32, B, and H and W of each map.
-        pooled: out, (R, C, S, S) of the maps' type; with CHANNELS_LAST in memory as (R, S, S, C).
-        BLOCK_CELLS: a power of two of at least S.
+        pooled: output, (R, C, S, S) of the maps' type; with CHANNELS_LAST, (R, S, S, C) in memory.
+        BLOCK_CELLS: a power of two that is at least S.
 
-    Grid: (R·S, blocks of channels, 1). A region with a coordinate that isn't finite, or with an image that isn't
-    there, is 0.
+    Grid: (R·S, blocks of channels, 1). The result is 0 for a region with a coordinate that isn't finite, or with an
+    image index outside the batch.
     """
     region = tl.program_id(0) // SIZE
     row = tl.program_id(0) % SIZE
@@ -58,7 +58,7 @@ def multi_level_roi_align(
     y2 = tl.load(rois + region * 5 + 4)
     usable = (image >= 0) & (image < batch) & _finite(x1) & _finite(y1) & _finite(x2) & _finite(y2)
 
-    # The level by comparisons, divisions and roots rounded as in IEEE 754: so the same one as on a CPU.
+    # Comparisons and IEEE 754 divisions and roots choose the level, so it is the same one as on a CPU.
     area = tl.maximum(x2 - x1, 0.0) * tl.maximum(y2 - y1, 0.0)
     ratio = tl.div_rn(tl.sqrt_rn(area), FINEST_SCALE) + 1e-6
     level = (ratio >= 2).to(tl.int32) + (ratio >= 4).to(tl.int32) + (ratio >= 8).to(tl.int32)
@@ -74,7 +74,7 @@ def multi_level_roi_align(
     across = tl.where(usable, _samples(cell_width, SAMPLING_RATIO, MAX_SAMPLES), 0)
     down = tl.where(usable, _samples(cell_height, SAMPLING_RATIO, MAX_SAMPLES), 0)
 
-    # The axis that lies densely in memory comes last: neighbouring threads then read neighbouring values.
+    # The axis that is contiguous in memory comes last, so that neighbouring threads read neighbouring values.
     if CHANNELS_LAST:
         cell = tl.arange(0, BLOCK_CELLS)[:, None]
         channel = tl.arange(0, BLOCK_CHANNELS)[None, :]
@@ -87,7 +87,7 @@ def multi_level_roi_align(
     plane = height * width
     feature += tl.where(usable, image, 0.0).to(tl.int64) * plane * CHANNELS
     feature += channel if CHANNELS_LAST else channel * plane
-    step = CHANNELS if CHANNELS_LAST else 1  # from a position to the next one of its row
+    step = CHANNELS if CHANNELS_LAST else 1  # elements between neighbouring positions of a row
 
     total = tl.zeros(mask.shape, tl.float32)
     for i in range(down):
@@ -127,7 +127,7 @@ def _of_level(level, first, second, third, fourth):
 
 @triton.jit
 def _samples(side, SAMPLING_RATIO: tl.constexpr, MAX_SAMPLES: tl.constexpr):
-    """Return how many samples of a side of a cell are taken: a cell of the map each, 0 for a cell without extent."""
+    """Return the number of samples per side of an output cell: by default one per map cell, rounded up."""
     if SAMPLING_RATIO > 0:
         count = SAMPLING_RATIO
     else:
@@ -137,7 +137,7 @@ def _samples(side, SAMPLING_RATIO: tl.constexpr, MAX_SAMPLES: tl.constexpr):
 
 @triton.jit
 def _between(position, count):
-    """Return the pixels before and after a position, and the weight of the one after; the border holds outside."""
+    """Return the pixels before and after a position, and the weight of the latter; positions are clamped to the map."""
     position = tl.minimum(tl.maximum(position, 0.0), (count - 1).to(tl.float32))
     before = position.to(tl.int32)
     after = tl.minimum(before + 1, count - 1)

@@ -1,4 +1,4 @@
-"""An engine beside the model that it is of, with its manifest; built in a process of its own, which may crash alone."""
+"""Builds an engine in a subprocess, so that a crash of TensorRT is contained, and writes it with its manifest."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ from resnest_export.tensorrt.progress import Progress
 from resnest_export.tensorrt.rtx_library import findable_by_children
 
 MINIMUM = {"fp8": Version("8.9")}
-OURS = Version("8.0")  # what the kernels are compiled for
-CUDA_MAJORS = (13, 12)  # that TensorRT's packages are made for
+OURS = Version("8.0")  # compute capability that the kernels are compiled for
+CUDA_MAJORS = (13, 12)  # CUDA versions for which TensorRT packages exist
 
 
 @dataclass(frozen=True)
 class Built:
-    """What the builder's process has to tell: the library's version, and a line for each layer of the engine."""
+    """Result of the build process: the library's version, and one line of text per layer of the engine."""
 
     version: str
     layers: tuple[str, ...]
@@ -56,19 +56,19 @@ class Built:
 def build_engine(
     graph: onnx.ModelProto, onnx_path: Path, card: ModelCard, options: EngineOptions, detector: str | None = None
 ) -> Built:
-    """Build an engine of `graph`, and write it and its manifest beside `onnx_path`.
+    """Build an engine of `graph`; write it and its manifest to the folder of `onnx_path`.
 
     Args:
         graph: a fixed-size graph.
-        onnx_path: the model's ordinary file, which a runtime falls back to.
-        card: of the model.
-        options: how to build.
-        detector: what the model was exported from, as `resnest export` takes it; None: the card tells.
+        onnx_path: the model's ONNX file, which a runtime uses as the fallback.
+        card: the model's card.
+        options: build options.
+        detector: name of the detector, as in `resnest export`; None: taken from the card.
 
     Raises:
-        MissingExtraError: TensorRT, or Triton's language, isn't installed.
+        MissingExtraError: TensorRT, or the package `triton`, isn't installed.
         RuntimeUnavailableError: there is no GPU to build for, or the builder failed or crashed.
-        ParameterError: the GPU doesn't compute this precision; an option doesn't fit the library; no file can be
+        ParameterError: the GPU doesn't support this precision; the library doesn't support an option; a file can't be
             written.
         InvalidModelError: TensorRT can't read the graph.
     """
@@ -79,7 +79,7 @@ def build_engine(
         onnx.save(graph, source)
         built = _in_own_process(source, part, options)
         manifest = _manifest(built.version, gpu, onnx_path, part, card, options, detector or detector_of(card))
-        # In this order an interruption leaves no engine with a manifest that isn't its own.
+        # In this order, an interruption can't leave an engine with the manifest of another one.
         manifest_path(plan).unlink(missing_ok=True)
         part.replace(plan)
         manifest.write(manifest_path(plan))
@@ -92,7 +92,7 @@ def build_engine(
 
 
 def check_target(precision: str, flavour: Flavour, compute_capabilities: Sequence[str]) -> Gpu | None:
-    """Check that there is something to build with and for; return the GPU of this machine, if it is built for.
+    """Check that the library is installed and the target supported; return this machine's GPU if it is the target.
 
     Raises:
         MissingExtraError, RuntimeUnavailableError, ParameterError: see `build_engine`.
@@ -112,13 +112,13 @@ def _gpu_here() -> Gpu:
         return Cuda.load().gpu()
     except RuntimeUnavailableError as error:
         raise RuntimeUnavailableError(
-            "There is no GPU here to build for: run this where the engine is to run, "
-            "or name the one to build for with --sm, for TensorRT-RTX."
+            "This machine has no GPU to build for: build on the machine that will run the engine, "
+            "or, for TensorRT-RTX, give the target's compute capability with --sm."
         ) from error
 
 
 def check_precision(precision: str, compute_capability: str) -> None:
-    """Raise ParameterError if GPUs of a compute capability, such as "8.9", don't run our engines of this precision."""
+    """Raise ParameterError if GPUs of a compute capability, such as "8.9", can't run engines of this precision."""
     here = Version(compute_capability)
     if here < OURS:
         raise ParameterError(
@@ -133,7 +133,7 @@ def check_precision(precision: str, compute_capability: str) -> None:
 
 
 def _in_own_process(source: Path, destination: Path, options: EngineOptions) -> Built:
-    """Build in a process that finds TensorRT-RTX's library, and may crash without taking this one along."""
+    """Build in a subprocess that finds TensorRT-RTX's library and whose crash doesn't end this process."""
     is_rtx = options.flavour is Flavour.RTX
     with (
         findable_by_children() if is_rtx else nullcontext(),
@@ -183,7 +183,7 @@ def _manifest(
 
 
 def _cuda_version(flavour: Flavour, gpu: Gpu | None) -> str:
-    """Return the CUDA version that the library was made for, as its package's name tells; else that of the driver."""
+    """Return the library's CUDA version, from its package's name; without such a package, the driver's version."""
     for major in CUDA_MAJORS:
         try:
             distribution(f"{flavour.value}-cu{major}")

@@ -1,4 +1,4 @@
-"""TensorRT's builder, or TensorRT-RTX's: their Python interfaces are nearly the same, and what differs is here."""
+"""Builder of TensorRT and TensorRT-RTX engines; handles the differences between the two Python interfaces."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ PLUGINS = {
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How an engine is built.
+    """Build options of an engine.
 
     Attributes:
-        profiles: shapes that it runs; an engine has one at least.
-        flavour: which of the two libraries builds and runs it.
-        compute_capabilities: for TensorRT-RTX, such as ("8.9",); none: that of the GPU here.
-        version_compatible: later versions of TensorRT run it too; a little slower, and larger.
-        hardware_compatibility: on which other GPUs it runs; a little slower, too.
-        optimization_level: 0…5, how long TensorRT looks for faster kernels; None: TensorRT's own.
-        timing_cache: a file with what TensorRT measured before, read and written; None: none is kept.
+        profiles: optimization profiles (supported shapes); at least one.
+        flavour: the library that builds and runs the engine.
+        compute_capabilities: targets of TensorRT-RTX, such as ("8.9",); empty: this machine's GPU.
+        version_compatible: later versions of TensorRT can run the engine; it becomes larger and slightly slower.
+        hardware_compatibility: other GPUs that can run the engine; it becomes slightly slower.
+        optimization_level: 0…5, how long TensorRT searches for faster kernels; None: TensorRT's default.
+        timing_cache: file with earlier measurements, read and updated; None: no cache.
     """
 
     profiles: tuple[EngineProfile, ...] = ()
@@ -47,7 +47,7 @@ class EngineOptions:
 
 
 class EngineBuilder:
-    """Builds engines of networks in ONNX.
+    """Builds engines from ONNX graphs.
 
     Raises:
         MissingExtraError: the library isn't installed.
@@ -57,7 +57,7 @@ class EngineBuilder:
         self.flavour = flavour
         self.trt = load_library(flavour)
         self.layers: list[str] = []
-        """A line for each layer of the engine built last."""
+        """One line of text per layer of the engine built last."""
         self._logger = callbacks.logger(self.trt, self.layers)
         _register_plugins(flavour)
 
@@ -70,9 +70,9 @@ class EngineBuilder:
         """Return the engine of a fixed-size graph in ONNX.
 
         Raises:
-            InvalidModelError: TensorRT can't read the graph, or the plugins aren't in it.
-            ParameterError: it can't build for this GPU or with these options.
-            RuntimeUnavailableError: it needs a GPU, and finds none; or it can't build the network.
+            InvalidModelError: TensorRT can't read the graph, or the graph has no plugin nodes.
+            ParameterError: the target GPU or an option isn't supported.
+            RuntimeUnavailableError: TensorRT needs a GPU and finds none, or can't build the network.
         """
         builder = self._create(self.trt.Builder, self._logger)
         network = builder.create_network(1 << int(self.trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -91,7 +91,7 @@ class EngineBuilder:
         plan = builder.build_serialized_network(network, config)
         if plan is None:
             raise RuntimeUnavailableError(
-                f"{self._name} can't build this network, its log above says why: try another precision or version."
+                f"{self._name} can't build this network; the log gives the reason: try another precision or version."
             )
         if cache is not None and options.timing_cache is not None:
             options.timing_cache.write_bytes(bytes(cache.serialize()))
@@ -102,7 +102,7 @@ class EngineBuilder:
         return f"{self.flavour.library} {self.version}"
 
     def _create(self, make: Any, *arguments: Any) -> Any:
-        """Call what fails without a GPU, for TensorRT, or without a driver."""
+        """Call a constructor that fails without a GPU (TensorRT) or without a driver (both)."""
         try:
             made = make(*arguments)
         except Exception as error:  # TensorRT's bindings raise classes of their own
@@ -114,7 +114,7 @@ class EngineBuilder:
     def _check_plugins(self, network: Any) -> None:
         layers = map(network.get_layer, range(network.num_layers))
         if not any(layer.type == self.trt.LayerType.PLUGIN_V3 for layer in layers):
-            raise InvalidModelError("The network has none of our operators: make it with `resnest export`.")
+            raise InvalidModelError("The network has none of the resnest operators: make it with `resnest export`.")
 
     def _profile(self, builder: Any, network: Any, profile: EngineProfile) -> Any:
         made = builder.create_optimization_profile()
@@ -125,9 +125,9 @@ class EngineBuilder:
 
     def _configure(self, config: Any, options: EngineOptions) -> None:
         trt = self.trt
-        # Names of all layers, so that the log and `trtexec` can tell which plugin and which type each is.
+        # Includes each layer's plugin and type in the log and in the output of `trtexec`.
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-        # On by default, TF32 would compute float32 with the 10 bits of float16: what is in float32 is to be exact.
+        # TF32, on by default, would reduce float32 to a 10-bit significand: layers in float32 need full precision.
         config.clear_flag(trt.BuilderFlag.TF32)
         if options.optimization_level is not None:
             config.builder_optimization_level = options.optimization_level
@@ -156,7 +156,7 @@ class EngineBuilder:
         content = path.read_bytes() if path.is_file() else b""
         cache = config.create_timing_cache(content)
         if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
-            log.warning("The timing cache %s is of another version or GPU: it is made anew.", path)
+            log.warning("The timing cache %s is from another version or GPU: it is replaced.", path)
             cache = config.create_timing_cache(b"")
             config.set_timing_cache(cache, ignore_mismatch=False)
         return cache
@@ -180,8 +180,8 @@ def _compute_capability(trt: Any, capability: str) -> Any:
 
 
 def _needs_gpu(flavour: Flavour) -> str:
-    return f"{flavour.library} finds no GPU to build for: run this on the machine that is to run the engine" + (
-        ", or name its compute capability with --sm." if flavour is Flavour.RTX else "."
+    return f"{flavour.library} finds no GPU to build for: build on the machine that will run the engine" + (
+        ", or give its compute capability with --sm." if flavour is Flavour.RTX else "."
     )
 
 

@@ -1,4 +1,4 @@
-"""What TensorRT calls back while it builds: its log, and the phases of its work."""
+"""Callbacks of TensorRT's builder: logger and progress monitor."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ log = logging.getLogger(__name__)
 
 
 def logger(trt: Any, layers: list[str]) -> Any:
-    """Return a logger of TensorRT's that hands messages to Python's, and keeps the lines that list layers."""
+    """Return a TensorRT logger that forwards messages to `logging` and collects the lines that list layers."""
     severities = {
         trt.ILogger.Severity.INTERNAL_ERROR: logging.ERROR,
         trt.ILogger.Severity.ERROR: logging.ERROR,
-        trt.ILogger.Severity.WARNING: logging.INFO,  # of int64 inputs, which are meant
+        trt.ILogger.Severity.WARNING: logging.INFO,  # TensorRT warns of int64 inputs, which are intended
     }
 
     class Logger(trt.ILogger):  # type: ignore[misc]
@@ -31,7 +31,7 @@ def logger(trt: Any, layers: list[str]) -> Any:
 
 
 def monitor(trt: Any, progress: Progress) -> Any:
-    """Return a progress monitor of TensorRT's that tells `progress`."""
+    """Return a TensorRT progress monitor that updates `progress`."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A kernel's PTX on a GPU, through the CUDA driver. Small, as it can't run where there is no GPU: not run yet."""
+"""Loads and launches a kernel's PTX through the CUDA driver API. Not yet tested on a GPU."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from resnest_core.errors import MissingExtraError, RuntimeUnavailableError
 from resnest_export.kernels.compiling import CompiledKernel
 from resnest_export.kernels.launching import Launch
 
-STATIC_SHARED_BYTES = 48 * 1024  # more needs to be asked for
+STATIC_SHARED_BYTES = 48 * 1024  # a larger size must be set as an attribute of the function
 
 
 class LoadedKernel:
-    """A kernel in the CUDA context of the calling thread.
+    """A kernel loaded into the CUDA context of the calling thread.
 
     Raises:
         MissingExtraError: CUDA's bindings aren't installed.
@@ -28,7 +28,7 @@ class LoadedKernel:
             raise MissingExtraError("cuda-bindings", "tensorrt") from error
         self._driver = driver
         self._kernel = kernel
-        # The driver reads text up to its final zero.
+        # The driver expects a NUL-terminated string.
         self._module = self._call("cuModuleLoadData", kernel.ptx.encode() + b"\0")
         self._function = self._call("cuModuleGetFunction", self._module, kernel.name.encode())
         if kernel.shared_bytes > STATIC_SHARED_BYTES:
@@ -36,10 +36,10 @@ class LoadedKernel:
             self._call("cuFuncSetAttribute", self._function, most, kernel.shared_bytes)
 
     def launch(self, launch: Launch, inputs: Sequence[int], outputs: Sequence[int], stream: int) -> None:
-        """Begin to run the kernel on a stream: `inputs` and `outputs` are addresses on the GPU.
+        """Launch the kernel asynchronously on a stream; `inputs` and `outputs` are device addresses.
 
         Raises:
-            RuntimeUnavailableError: the driver refuses it.
+            RuntimeUnavailableError: the driver rejects the launch.
         """
         if 0 in launch.grid:
             return

@@ -1,4 +1,4 @@
-"""From a checkpoint to a TensorRT engine in the repository, beside the model's ordinary file."""
+"""Exports a checkpoint to a TensorRT engine, stored in the repository next to the model's ONNX file."""
 
 from __future__ import annotations
 
@@ -35,35 +35,35 @@ from resnest_export.to_onnx import save_with_card
 
 HALF = {Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}
 MEASURABLE = (Precision.FP16, Precision.INT8, Precision.FP8)
-"""Precisions whose cost a CPU can measure: ONNX Runtime has no bfloat16."""
+"""Precisions whose accuracy can be measured on a CPU: ONNX Runtime lacks bfloat16 there."""
 
 
 @dataclass(frozen=True)
 class EngineTarget:
-    """What an engine is for: images padded to `buckets`, in batches of at most `max_batch`; and how it is built."""
+    """Input shapes of an engine (images padded to `buckets`, batches of at most `max_batch`) and its build options."""
 
     buckets: Buckets
     max_batch: int
     building: EngineOptions
-    """All but the profiles, which follow from the model, the buckets and the batch."""
+    """Build options without the profiles, which follow from the model, the buckets and the batch."""
 
     def options(self, card: ModelCard) -> EngineOptions:
-        """Return how the engine of a model is built."""
+        """Return the build options of a model's engine, including its profiles."""
         return replace(self.building, profiles=profiles(card, self.buckets, self.max_batch))
 
 
 def export_engine(request: ExportRequest, target: EngineTarget, report: Callable[[str], None] = print) -> Path:
-    """Export a detector as `export_detector` does, build its engine beside that file, and return the file's path.
+    """Export a detector like `export_detector`, build its engine in the same folder, and return the ONNX file's path.
 
-    Before the engine is built, its network is compared with the detector in PyTorch, in fp32 and in its own precision,
-    and held against the request's gate.
+    Before the build, the engine's network is compared with the detector in PyTorch, in fp32 and in the requested
+    precision, and checked against the request's gate.
 
     Raises:
-        what `export_detector` and `build_engine` raise.
+        ResNeStError: the errors of `export_detector` and `build_engine`.
     """
     precision = request.precision
     if request.gate and precision not in MEASURABLE:
-        raise ParameterError(f"--gate can't hold an engine in {precision.value} against fp32: leave it out.")
+        raise ParameterError(f"--gate can't compare an engine in {precision.value} with fp32: leave it out.")
     check_target(precision.value, target.building.flavour, target.building.compute_capabilities)
     source = ExportSource.read(request)
     check_settings(source.config.settings)
@@ -80,10 +80,10 @@ def export_engine(request: ExportRequest, target: EngineTarget, report: Callable
 def _checked_graph(
     source: ExportSource, onnx_path: Path, folder: Path, report: Callable[[str], None]
 ) -> onnx.ModelProto:
-    """Return the engine's fixed-size graph, compared with PyTorch and held against the gate.
+    """Return the engine's fixed-size graph, compared with PyTorch and checked against the gate.
 
-    The graph in fp32 has to answer what the detector answers in which nothing is folded or of a fixed size; of the
-    precision only figures are reported.
+    The fp32 graph must reproduce the detections of the unmodified detector (dynamic sizes, batch norms not folded);
+    for a lower precision the differences are only reported.
     """
     precision = source.request.precision
     card, exact_card = source.card(precision), source.card(Precision.FP32)
@@ -94,8 +94,8 @@ def _checked_graph(
         report(f"The engine's network in fp32: {line}")
     count = candidates(source.detector, card)
     report(
-        f"The most classes of proposals that the photograph had above the threshold: {count}; "
-        f"an engine looks at the best {MAX_CANDIDATES}."
+        f"Pairs of proposal and class above the threshold on the photograph: {count}; "
+        f"an engine processes the best {MAX_CANDIDATES}."
     )
     if precision is Precision.FP32:
         return graph
@@ -105,7 +105,7 @@ def _checked_graph(
     else:
         graph = engine_graph(source.detector, card, precision, path)
     if precision not in MEASURABLE:
-        report(f"In {precision.value} it isn't compared with PyTorch: nothing on a CPU runs that in ONNX.")
+        report(f"Not compared with PyTorch in {precision.value}: ONNX Runtime can't run {precision.value} on a CPU.")
         return graph
     runtime = UnoptimizedOnnxRuntime if precision is Precision.FP8 else OnnxRuntime
     for line in check(path, network, card, runtime):
@@ -123,7 +123,7 @@ def _hold_against_gate(
     folder: Path,
     report: Callable[[str], None],
 ) -> None:
-    """Compare an engine's network with the file for CPUs in fp32, which shares no fixed size with it."""
+    """Compare the accuracy of an engine's network with that of the fp32 ONNX file, which has dynamic sizes."""
     whole = onnx_path
     if source.request.precision not in ENGINES_ONLY or source.config != source.whole:
         whole = folder / "whole.onnx"
@@ -133,24 +133,24 @@ def _hold_against_gate(
 
 
 def candidates(detector: TwoStageDetector, card: ModelCard) -> int:
-    """Return how many classes of proposals a detector finds above the threshold on the photograph of the checks."""
+    """Return the number of (proposal, class) pairs with a score above the threshold on the check's photograph."""
     network = FixedSizeDetector(detector)
     run_network(DeployedDetector(network, card), [prepare(load_image(PHOTOGRAPH), card)], [card.score_threshold], card)
     return network.most_candidates
 
 
 def engine_graph(detector: TwoStageDetector, card: ModelCard, precision: Precision, path: Path) -> onnx.ModelProto:
-    """Return the fixed-size graph of a detector in fp32, fp16 or bf16, and write a copy that runtimes on CPUs run.
+    """Return the fixed-size graph of a detector in fp32, fp16 or bf16, and write a copy that CPU runtimes can run.
 
     Args:
-        detector: in float32, as it was built; it isn't changed.
-        card: of the model.
-        precision: of the engine.
-        path: the copy's.
+        detector: an unmodified float32 detector; it isn't changed.
+        card: the model's card.
+        precision: the engine's precision.
+        path: path of the copy.
     """
     graph = fixed_size_graph(detector, card, HALF.get(precision, torch.float32))
     if precision is Precision.BF16:
-        onnx.save(runnable(graph), path)  # ONNX's checker of this opset knows no convolution in bfloat16
+        onnx.save(runnable(graph), path)  # ONNX's checker rejects bfloat16 convolutions in this opset
     else:
         save_with_card(runnable(graph), card, path)
     return graph

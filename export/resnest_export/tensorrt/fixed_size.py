@@ -1,4 +1,4 @@
-"""A detector whose sizes don't depend on the data, as TensorRT wants its networks: every list is padded and counted."""
+"""A detector without data-dependent sizes, as TensorRT requires: all lists are padded to a fixed length."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from resnest_export.mmdet_config.settings import DetectorSettings
 from resnest_export.models.detector import DetectorOutput, TwoStageDetector
 
 MAX_CANDIDATES = 3840
-"""The most that TensorRT's TopK gives. Classes of proposals beyond the best so many aren't looked at."""
+"""Largest K of TensorRT's TopK. Only this many best-scoring (proposal, class) pairs are processed."""
 
 
 def check_settings(settings: DetectorSettings) -> None:
@@ -40,13 +40,14 @@ def check_settings(settings: DetectorSettings) -> None:
 
 
 class FixedSizeDetector(nn.Module):
-    """Stands in for the detector that it is made of, and answers the same, but for MAX_CANDIDATES.
+    """Wraps a detector and returns the same detections, except for the limit MAX_CANDIDATES.
 
-    The box heads look at all P rows of proposals and the mask head at all K rows of detections, also at those that hold
-    nothing: for B images B·P and B·K regions, whatever is in them.
+    The box heads process all P rows of proposals and the mask head all K rows of detections, including padding: always
+    B·P and B·K regions for B images.
 
     Attributes:
-        most_candidates: of the images seen so far in PyTorch, the most classes of proposals above the threshold.
+        most_candidates: largest number of (proposal, class) pairs above the threshold in an image so far; counted in
+            PyTorch only, not in an exported graph.
     """
 
     def __init__(self, detector: TwoStageDetector) -> None:

@@ -1,4 +1,4 @@
-"""The network as TensorRT takes it: one ONNX file with fixed sizes, typed, its custom operators left to plugins."""
+"""The ONNX graph for TensorRT: fixed sizes, explicit types, custom operators mapped to plugins."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from resnest_export.tensorrt.half_precision import use_half
 from resnest_export.to_onnx import trace
 
 LOOKUP: dict[str, str | int] = {"plugin_namespace": DOMAIN, "plugin_version": str(VERSION), "aot": 1}
-"""Attributes that TensorRT looks a plugin up by. `aot` asks for one that is a kernel by itself, of
-`resnest_export.tensorrt.plugins_aot`; TensorRT-RTX doesn't read it."""
+"""Attributes by which TensorRT looks up a plugin. `aot` selects the ahead-of-time plugins of
+`resnest_export.tensorrt.plugins_aot`; TensorRT-RTX ignores it."""
 HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
 def fixed_size_graph(
     detector: TwoStageDetector, card: ModelCard, dtype: torch.dtype = torch.float32
 ) -> onnx.ModelProto:
-    """Return `detector` as TensorRT takes it: batch, height and width are free, all other sizes fixed.
+    """Return the graph of `detector` for TensorRT: batch, height and width are dynamic, all other sizes fixed.
 
-    Its tensors are those of `resnest_core.tensors`. The custom operators have no function bodies, as TensorRT would
-    rather inline those, and say which plugins stand for them. Batch norms are folded.
+    Its tensors are those of `resnest_core.tensors`. The custom operators have no function bodies, because TensorRT
+    would inline these instead of using the plugins; their attributes name the plugins. Batch norms are folded.
 
     Args:
-        detector: in float32, as it was built; it isn't changed.
-        card: of the model.
-        dtype: float32, or a type of 16 bits for the parts that `resnest_export.tensorrt.half_precision` names.
+        detector: an unmodified float32 detector; it isn't changed.
+        card: the model's card.
+        dtype: float32, or a 16-bit type for the parts listed in `resnest_export.tensorrt.half_precision`.
     """
     detector = copy.deepcopy(detector)
     fold_batch_norm(detector)
@@ -49,7 +49,7 @@ def fixed_size_graph(
 
 
 def name_plugins(graph: onnx.GraphProto) -> None:
-    """Give the custom operators' nodes readable names, and what TensorRT looks plugins up by."""
+    """Give the custom operators' nodes readable names and the attributes by which TensorRT looks up plugins."""
     count: Counter[str] = Counter()
     for node in custom_nodes(graph):
         node.name = f"{node.op_type}_{count[node.op_type]}"
@@ -58,7 +58,7 @@ def name_plugins(graph: onnx.GraphProto) -> None:
 
 
 def without_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a model that `runnable` made, or that was quantized from one, as TensorRT takes it."""
+    """Undo `runnable`: return the model, possibly quantized since, without function bodies and with plugin names."""
     model = copy.deepcopy(model)
     del model.functions[:]
     name_plugins(model.graph)
@@ -66,14 +66,14 @@ def without_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def custom_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """Return the nodes of our own operators."""
+    """Return the nodes of the operators of domain `resnest`."""
     return [node for node in graph.node if node.domain == DOMAIN]
 
 
 def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy of a fixed-size graph that any runtime runs, to compare and to calibrate with on a CPU.
+    """Return a copy of a fixed-size graph that any runtime can run, for comparison and calibration on a CPU.
 
-    The operators get their function bodies, which compute in one type: 16-bit maps are cast to float32 before them.
+    The operators get function bodies, which support float32 only: 16-bit maps are cast to float32 first.
     """
     model = copy.deepcopy(model)
     types = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
@@ -92,7 +92,7 @@ def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _in_float32(node: onnx.NodeProto, dtype: int) -> list[onnx.NodeProto]:
-    """Return nodes that do what a RoIAlign of `dtype` does, in float32."""
+    """Return nodes that compute a RoIAlign of `dtype` in float32, with casts before and after."""
     *maps, _ = node.input
     name = node.name
     before = [

@@ -1,12 +1,12 @@
-"""16-bit parts of a detector, and those that stay in float32, as casts in the network: TensorRT keeps to them exactly.
+"""Mixed precision as explicit casts in the network: which parts of a detector are 16-bit and which stay in float32.
 
-A TensorRT network is strongly typed, so each layer runs in the type that its inputs have. In 16 bits are the
-convolutions and all that lies between them, where nearly all of the time goes. In float32 stay
+The TensorRT network is strongly typed, so each layer runs in the type of its inputs. The convolutions and the layers
+between them, which take nearly all of the time, run in 16 bits. In float32 stay
 
-- what turns outputs into decisions: the last layers of each head, softmax, sigmoid, decoding, thresholds and NMS.
-  Scores near 1 lie closer together than 16 bits can tell, and coordinates up to 1333 need more than the 11 bits of
-  float16 or the 8 of bfloat16;
-- split attention's pooling and softmax: means of up to 90,000 numbers, which scale whole channels.
+- the layers that decide: the last layers of each head, softmax, sigmoid, decoding, thresholds and NMS. 16 bits can't
+  resolve scores near 1, and coordinates up to 1333 need more than the 11-bit significand of float16 or the 8 bits of
+  bfloat16;
+- split attention's pooling and softmax: means of up to 90,000 values, which scale whole channels.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Typed(nn.Module):
 
 
 class Float32Attention(nn.Module):
-    """Split attention whose weights of the splits are computed in float32."""
+    """Split attention that computes its attention weights in float32."""
 
     def __init__(self, block: SplitAttention) -> None:
         super().__init__()
@@ -51,9 +51,9 @@ class Float32Attention(nn.Module):
 
 
 def use_half(detector: TwoStageDetector, dtype: torch.dtype) -> None:
-    """Let, in place, a detector with folded batch norms compute in float16 or bfloat16 where that costs little.
+    """Convert, in place, a detector with folded batch norms to float16 or bfloat16 where accuracy permits.
 
-    It takes float32 images; its pyramid is of `dtype`, its boxes, scores and masks are float32.
+    Images are float32; the feature pyramid is of `dtype`; boxes, scores and masks are float32.
     """
     detector.to(dtype)
     for module in list(detector.modules()):
@@ -72,8 +72,8 @@ def use_half(detector: TwoStageDetector, dtype: torch.dtype) -> None:
 def _keep_float32(module: nn.Module, name: str) -> None:
     layer = getattr(module, name).float()
     if isinstance(module, FCNMaskHead):
-        # It reads single rows of the last layer's weights, and multiplies them itself.
-        # TensorRT-RTX builds no transposed convolution in bfloat16.
+        # The mask head multiplies with rows of its last layer's weights itself: the cast to float32 follows upsampling.
+        # TensorRT-RTX doesn't support transposed convolutions in bfloat16.
         dtype = torch.float16 if module.upsample.weight.dtype is torch.float16 else torch.float32
         setattr(module, "upsample", Typed(module.upsample.to(dtype), dtype, torch.float32))  # noqa: B010
     else:

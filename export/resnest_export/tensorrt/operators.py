@@ -1,4 +1,4 @@
-"""The two operators as both of TensorRT's plugin interfaces need them: which attributes, which kernel, which launch."""
+"""Attributes, kernel and launch of the two operators, shared by both TensorRT plugin interfaces."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from resnest_export.kernels.launching import Launch, nms_launch, roi_align_launc
 Shapes = Sequence[Sequence[Any]]
 
 ELEMENT_TYPES = ("float32", "float16", "bfloat16", "int32")
-"""Names of the types of tensors, in NumPy and as attributes of both TensorRT modules."""
+"""Element types by name, which is the same in NumPy and in both TensorRT modules."""
 VECTOR = 8
-"""Channels that HWC8, TensorRT's layout of 16-bit types with channels last, pads to."""
+"""HWC8, TensorRT's channels-last layout of 16-bit types, pads the channels to a multiple of this."""
 
 
 @dataclass(frozen=True)
 class PluginOperator:
-    """An operator with what compiles and launches it; shapes are the inputs', ints or TensorRT's expressions."""
+    """An operator with its compile and launch functions, which take the inputs' shapes (ints or symbolic)."""
 
     operator: Operator
     attributes: type[Any]
@@ -38,7 +38,7 @@ class PluginOperator:
 
 
 def signature(operator: Operator, types: Sequence[TensorType]) -> Signature:
-    """Return the combination of `types`, of all inputs and outputs in order, as the kernels' compiler takes it."""
+    """Return the signature for `types`, which lists the types of all inputs, then of all outputs."""
     count = len(operator.inputs)
     return Signature(inputs=tuple(types[:count]), outputs=tuple(types[count:]))
 
@@ -47,7 +47,7 @@ def output_types(operator: Operator, inputs: Sequence[str]) -> tuple[str, ...]:
     """Return the element types of the outputs for those of the inputs, named as in NumPy.
 
     Raises:
-        ParameterError: the operator doesn't take these.
+        ParameterError: the operator doesn't support these types.
     """
     for each in operator.signatures:
         if [tensor.dtype for tensor in each.inputs] == list(inputs):
@@ -55,7 +55,7 @@ def output_types(operator: Operator, inputs: Sequence[str]) -> tuple[str, ...]:
     raise ParameterError(f"{operator.name} doesn't take inputs of {', '.join(inputs)}: export the model again.")
 
 
-# Channels and candidates are fixed in our networks, so they are ints even where other sizes are expressions.
+# The numbers of channels and candidates are fixed in these networks, so they are ints even if other sizes are symbolic.
 OPERATORS = {
     ROI_ALIGN.name: PluginOperator(
         ROI_ALIGN,

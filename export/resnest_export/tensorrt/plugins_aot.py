@@ -1,10 +1,10 @@
-"""The two operators as plugins that are kernels ahead of time, for TensorRT from 10.9 on.
+"""The two operators as ahead-of-time (AOT) plugins, for TensorRT from 10.9 on.
 
-TensorRT puts the kernels' PTX into the engine, with formulas for grid and scalars: when its engines run they need
-neither these plugins nor Python. NVIDIA's `tensorrt.plugin` has been run over this, on a stand-in for the library below
-it; TensorRT itself has not been run.
+TensorRT stores the kernels' PTX and symbolic expressions for grid and scalars in the engine, so running an engine needs
+neither these plugins nor Python. Tested with NVIDIA's `tensorrt.plugin` on a substitute for TensorRT's native library,
+not yet with TensorRT itself.
 
-This module needs TensorRT when it is imported: import it where it is used.
+This module imports TensorRT: import it only where it is used.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _registered: set[str] = set()
 
 
 def register() -> None:
-    """Make the plugins known to TensorRT, once in a process."""
+    """Register the plugins with TensorRT; further calls in the same process have no effect."""
     for name, row in OPERATORS.items():
         if name in _registered:
             continue
@@ -65,7 +65,7 @@ def describe(row: PluginOperator, *tensors: Any, **values: Any) -> tuple[Any, ..
 
 
 def combinations(row: PluginOperator, *arguments: Any) -> list[Any]:
-    """Return the layouts that the kernel is there for, for the types that the network has."""
+    """Return the combinations of types and layouts that the kernel supports for the network's types."""
     tensors = arguments[: len(row.operator.inputs)]
     found = []
     for each in row.operator.signatures:
@@ -79,7 +79,7 @@ def combinations(row: PluginOperator, *arguments: Any) -> list[Any]:
 
 
 def implement(row: PluginOperator, *arguments: Any) -> tuple[str, str, Any, Any]:
-    """Return the kernel's name and PTX, how it is launched, and its scalars."""
+    """Return the kernel's name, PTX, launch parameters and scalars."""
     count = len(row.operator.inputs)
     tensors, values, outputs = arguments[:count], arguments[count:-2], arguments[-2]
     attributes = _attributes(row, dict(zip(get_type_hints(row.attributes), values, strict=True)))
@@ -95,7 +95,7 @@ def implement(row: PluginOperator, *arguments: Any) -> tuple[str, str, Any, Any]
 
 
 def _parameters(row: PluginOperator) -> tuple[list[Parameter], list[Parameter]]:
-    """Return the tensors and the attributes as TensorRT reads them from a function's signature."""
+    """Return the tensors and the attributes as parameters of the signature that TensorRT inspects."""
     of_type = {int: int, float: float}
     hints = get_type_hints(row.attributes)
     tensors = [Parameter(n, Parameter.POSITIONAL_OR_KEYWORD, annotation=trtp.TensorDesc) for n in row.operator.inputs]
@@ -107,7 +107,7 @@ def _parameters(row: PluginOperator) -> tuple[list[Parameter], list[Parameter]]:
 
 
 def _signed(function: Callable[..., Any], parameters: Sequence[Parameter], returned: Any) -> Callable[..., Any]:
-    """Give a function the signature that TensorRT is to see."""
+    """Set the signature that TensorRT inspects on a function."""
     function.__signature__ = Signature(parameters, return_annotation=returned)  # type: ignore[attr-defined]
     return function
 
@@ -130,5 +130,5 @@ def _tensor_type(tensor: Any) -> TensorType:
 
 
 def _known(dim: Any) -> Any:
-    """Return a size as an int where TensorRT knows it, as its expression otherwise."""
+    """Return a constant size as an int, and a dynamic one as TensorRT's expression."""
     return dim.constant_value() if dim.is_constant else dim

@@ -1,9 +1,9 @@
-"""The two operators as plugins written in Python, with TensorRT's interface IPluginV3, for TensorRT-RTX.
+"""The two operators as Python plugins with TensorRT's interface IPluginV3, for TensorRT-RTX.
 
-TensorRT-RTX builds engines with them on a machine without a GPU. Its engines need them again when they run: what
-`enqueue` launches is the kernels' PTX, on the stream that it is given. Building has been run, `enqueue` has not.
+TensorRT-RTX can build engines with them without a GPU. Running such an engine needs the plugins too: `enqueue` launches
+the kernels' PTX on the given stream. Building is tested, `enqueue` is not yet.
 
-This module needs TensorRT-RTX when it is imported: import it where it is used.
+This module imports TensorRT-RTX: import it only where it is used.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _creators: list[Creator] = []  # TensorRT keeps no reference to them
 
 
 def register() -> None:
-    """Make the plugins known to TensorRT-RTX, once in a process.
+    """Register the plugins with TensorRT-RTX; further calls in the same process have no effect.
 
     Raises:
-        RuntimeUnavailableError: its library can't be found by the name that its plugins ask for.
+        RuntimeUnavailableError: its library can't be made available under the name that its plugins load.
     """
     make_findable()
     registry = trt.get_plugin_registry()
@@ -64,7 +64,7 @@ class Plugin(trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPl
         self.row = row
         self.attributes = attributes
         self.kernel: LoadedKernel | None = None
-        self.fields = _fields(dataclasses.asdict(attributes))  # TensorRT reads them where they lie
+        self.fields = _fields(dataclasses.asdict(attributes))  # TensorRT keeps pointers into these arrays
         self.plugin_name = row.operator.name
         self.plugin_namespace = DOMAIN
         self.plugin_version = str(VERSION)
@@ -119,7 +119,7 @@ class Plugin(trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPl
 
 
 class Creator(trt.IPluginCreatorV3One):  # type: ignore[misc]
-    """Makes the plugin of a node, from its attributes in the ONNX file or from those in an engine."""
+    """Creates a node's plugin from its attributes in the ONNX file or in an engine."""
 
     def __init__(self, row: PluginOperator) -> None:
         super().__init__()
@@ -157,13 +157,13 @@ def _fields(values: dict[str, Any]) -> list[Any]:
 
 
 def _dims(dims: Any) -> list[Any]:
-    """Return sizes as ints where TensorRT knows them, as its expressions otherwise."""
+    """Return constant sizes as ints, and dynamic ones as TensorRT's expressions."""
     each = [dims[axis] for axis in range(len(dims))]
     return [dim.get_constant_value() if dim.is_constant() else dim for dim in each]
 
 
 def _tensor_type(desc: Any) -> TensorType | None:
-    """Return the type of a tensor in the kernels' terms; None: they have no such type."""
+    """Return a tensor's type as the kernels' `TensorType`; None: the kernels don't support it."""
     if desc.type not in DTYPES:
         return None
     if desc.format == trt.TensorFormat.LINEAR:

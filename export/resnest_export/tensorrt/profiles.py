@@ -1,4 +1,4 @@
-"""Optimisation profiles: which shapes of images an engine runs, and which it is tuned for."""
+"""Optimization profiles: the image shapes that an engine supports and those that it is tuned for."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from resnest_core.runtimes.tensorrt.manifest import EngineProfile
 
 
 def profiles(card: ModelCard, buckets: Buckets, max_batch: int) -> tuple[EngineProfile, ...]:
-    """Return the profiles of an engine: for lying and for standing images one of a single image, one of a batch.
+    """Return an engine's profiles: for landscape and for portrait images, one for single images and one for batches.
 
-    Each holds all buckets of its orientation and is tuned for a photograph of 4:3. Without buckets, that is `exact`,
-    it holds every shape that an image can be padded to.
+    Each covers all buckets of its orientation and is tuned for a 4:3 photograph. With `exact`, which has no buckets, it
+    covers every shape that an image can be padded to.
 
     Args:
-        card: of the model.
-        buckets: that images are padded to.
-        max_batch: images of a batch, at most; batches are tuned for so many.
+        card: the model's card.
+        buckets: shapes that images are padded to.
+        max_batch: largest batch, in images; the batch profiles are tuned for it.
     """
     sizes_hw = bucket_sizes_hw(card, buckets) or padded_sizes_hw(card, buckets)
     found: list[EngineProfile] = []

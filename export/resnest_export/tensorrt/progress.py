@@ -1,4 +1,4 @@
-"""The phases of an engine's build, shown as bars."""
+"""Progress bars of the phases of an engine's build."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from rich.progress import TaskID
 
 
 class Progress:
-    """Shows a bar for each phase that is under way; a sub-phase stands below its parent.
+    """Shows a bar for each active phase; sub-phases are indented below their parent.
 
-    Where `console` isn't a terminal nothing is drawn.
+    Draws nothing if `console` isn't a terminal.
     """
 
     def __init__(self, console: Console) -> None:
@@ -26,18 +26,18 @@ class Progress:
         self._bars.stop()
 
     def start(self, phase: str, parent: str | None, steps: int) -> None:
-        """Begin a phase of so many steps."""
+        """Begin a phase of `steps` steps."""
         self._depth[phase] = self._depth[parent] + 1 if parent in self._depth else 0
         self._tasks[phase] = self._bars.add_task("  " * self._depth[phase] + phase, total=steps)
 
     def step(self, phase: str, step: int) -> bool:
-        """Note that `step`, counted from 0, is done; return whether to go on."""
+        """Mark `step`, counted from 0, as done; return whether the build continues (always true)."""
         if phase in self._tasks:
             self._bars.update(self._tasks[phase], completed=step + 1)
         return True
 
     def finish(self, phase: str) -> None:
-        """End a phase; its bar goes."""
+        """End a phase and remove its bar."""
         if phase in self._tasks:
             self._bars.remove_task(self._tasks.pop(phase))
             del self._depth[phase]

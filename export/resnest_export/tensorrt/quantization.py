@@ -1,6 +1,6 @@
-"""A fixed-size graph whose convolutions compute in 8 bits: int8, or floats.
+"""Quantizes the convolutions of a fixed-size graph to int8 or fp8.
 
-The floats are E4M3, with 4 bits of exponent and 3 of mantissa (Micikevicius et al. 2022, arXiv:2209.05433).
+fp8 is E4M3, with 4 exponent bits and 3 mantissa bits (Micikevicius et al. 2022, arXiv:2209.05433).
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from resnest_export.quantize import TENSORRT, quantize
 from resnest_export.to_onnx import save_with_card
 
 LARGEST_INT8, LARGEST_FP8 = 127, 448
-OPSET = 19  # the first whose QuantizeLinear knows them
+OPSET = 19  # the first whose QuantizeLinear supports fp8
 
 
 def quantize_graph(exact: Path, path: Path, card: ModelCard, precision: Precision, images: Sequence[Path]) -> None:
-    """Write the graph at `exact`, which `runnable` made, to `path` in int8 or fp8 by TensorRT's rules.
+    """Quantize the graph at `exact`, which `runnable` made, to int8 or fp8 by TensorRT's rules; write it to `path`.
 
     Args:
-        exact: the graph in float32.
-        path: of the new one.
-        card: of the model.
+        exact: path of the float32 graph.
+        path: path of the quantized graph.
+        card: the model's card.
         precision: int8 or fp8.
-        images: photographs to calibrate on.
+        images: photographs for calibration.
     """
     quantize(exact, path, card, images, TENSORRT)
     if precision is Precision.FP8:
@@ -39,14 +39,14 @@ def quantize_graph(exact: Path, path: Path, card: ModelCard, precision: Precisio
 
 
 def to_fp8(quantized: onnx.ModelProto, source: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a model in symmetric int8 with 8-bit floats in their place.
+    """Convert a model from symmetric int8 to fp8.
 
-    Each scale is stretched so that what was 127 becomes 448, the largest of each type. A float's steps grow with its
-    size, so weights do with one scale per tensor, which is what TensorRT wants of them.
+    Each scale is multiplied by 127/448, the ratio of the largest values of the two types. The resolution of fp8 is
+    relative, so one scale per tensor suffices for weights, as TensorRT requires.
 
     Args:
-        quantized: as `resnest_export.quantize` makes it by its rules for TensorRT.
-        source: the model that it was made from, for the weights before they were rounded.
+        quantized: the output of `resnest_export.quantize` with its rules for TensorRT.
+        source: the model before quantization, for the unrounded weights.
     """
     model = copy.deepcopy(quantized)
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in source.graph.initializer}
@@ -66,7 +66,7 @@ def to_fp8(quantized: onnx.ModelProto, source: onnx.ModelProto) -> onnx.ModelPro
             stored[values].CopyFrom(
                 helper.make_tensor(values, TensorProto.FLOAT8E4M3FN, exact.shape, rounded.tobytes(), raw=True)
             )
-            del node.attribute[:]  # the axis of a scale per channel
+            del node.attribute[:]  # the axis of the per-channel scales
         elif scale not in stretched:
             stretched.add(scale)
             factor = np.float32(LARGEST_INT8 / LARGEST_FP8)
@@ -85,7 +85,7 @@ def _remove_unused(graph: onnx.GraphProto) -> None:
 
 
 def _set_opset(model: onnx.ModelProto) -> None:
-    """Raise the version of the standard operators; the newer ones mean the same for what older ones could say."""
+    """Raise the version of the standard operators, which keep their semantics in the newer opset."""
     for imports in (model.opset_import, *(function.opset_import for function in model.functions)):
         for opset in imports:
             if not opset.domain:

@@ -1,6 +1,6 @@
-"""TensorRT-RTX's shared library under the name that its plugins in Python look for, which its wheel leaves out.
+"""Makes TensorRT-RTX's shared library available under the name that its Python plugins load.
 
-Without it the process ends, with no word why, as soon as a plugin is made.
+The wheel lacks a file of that name. Without it the process exits without a message when a plugin is created.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ VARIABLE = "LD_LIBRARY_PATH"
 
 
 def library() -> Path:
-    """Return the library as it is installed.
+    """Return the path of the installed library.
 
     Raises:
-        MissingExtraError: it isn't.
+        MissingExtraError: it isn't installed.
     """
     package = find_spec("tensorrt_rtx_libs")
     folders = package.submodule_search_locations if package else None
@@ -35,7 +35,7 @@ def library() -> Path:
 
 @contextmanager
 def findable_by_children() -> Iterator[None]:
-    """Let processes that are started meanwhile find the library; this one can't any more."""
+    """Let child processes find the library; the loader of a running process doesn't reread LD_LIBRARY_PATH."""
     before = os.environ.get(VARIABLE)
     with TemporaryDirectory() as folder:
         (Path(folder) / WANTED).symlink_to(library())
@@ -50,7 +50,7 @@ def findable_by_children() -> Iterator[None]:
 
 
 def make_findable() -> None:
-    """Let this process find the library, by a link beside it where none is on the way already.
+    """Let this process find the library: create a symbolic link in its folder if the loader can't find it yet.
 
     Raises:
         MissingExtraError: it isn't installed.
@@ -58,17 +58,17 @@ def make_findable() -> None:
     """
     path = library()
     link = path.with_name(WANTED)
-    if link.exists() or _is_on_the_way():
+    if link.exists() or _is_loadable():
         return
     try:
         link.symlink_to(path.name)
     except OSError as error:
         raise RuntimeUnavailableError(
-            f"TensorRT-RTX finds its own library only as {link}: run `ln -s {path.name} {link}` as its owner."
+            f"TensorRT-RTX needs its library under the name {link}: run `ln -s {path.name} {link}` as its owner."
         ) from error
 
 
-def _is_on_the_way() -> bool:
+def _is_loadable() -> bool:
     try:
         ctypes.CDLL(WANTED)
     except OSError:

@@ -1,4 +1,4 @@
-"""ONNX Runtime without its optimizer, which changes what a network of 8-bit floats answers (seen in 1.32)."""
+"""ONNX Runtime without graph optimization, which changes the results of fp8 networks (seen in 1.32)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from resnest_core.runtimes.onnxruntime_runtime import session_options
 
 
 class UnoptimizedOnnxRuntime(OnnxRuntime):
-    """Runs a file node by node, as it is written."""
+    """ONNX Runtime with all graph optimizations disabled."""
 
     @classmethod
     def load(cls, path: Path, *, threads: int | None = None, **options: Any) -> Self:  # noqa: ARG003 - CPU only

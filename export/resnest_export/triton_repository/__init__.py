@@ -1,1 +1,1 @@
-"""Triton's model repository, generated: configuration as dataclasses, their text, and the files of a model."""
+"""Generates Triton's model repository: each model's configuration and files."""

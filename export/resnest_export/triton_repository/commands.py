@@ -14,40 +14,42 @@ from resnest_core.runtimes import runtimes_on
 from resnest_export.triton_repository.options import Platform, Serving
 
 DEFAULT = Serving()
-MOST = 2**31 - 1  # what Triton's configuration holds
+MOST = 2**31 - 1  # largest int32, the type of the fields in Triton's configuration
 DAY_SECONDS = 86_400
 
 
 def repository(
-    names: Annotated[list[str] | None, typer.Argument(help="Models of the repository; else all.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Models to configure; default: all.")] = None,
     repository: Annotated[Path | None, typer.Option(help="The model repository.")] = None,
-    platform: Annotated[Platform, typer.Option(help="What runs the network in Triton.")] = DEFAULT.platform,
+    platform: Annotated[Platform, typer.Option(help="Triton backend of the network.")] = DEFAULT.platform,
     runtime: Annotated[
-        str, typer.Option(help=f"Of the platform cpu: {' or '.join(runtimes_on('cpu'))}.")
+        str, typer.Option(help=f"Platform cpu: runtime, {' or '.join(runtimes_on('cpu'))}.")
     ] = DEFAULT.runtime,
     threads: Annotated[
         int,
         typer.Option(
-            min=0, max=MOST, help="Of each instance on the platform cpu; 0: its share of the CPUs that Triton may use."
+            min=0,
+            max=MOST,
+            help="Platform cpu: threads per instance; 0: an equal share of the available CPUs.",
         ),
     ] = DEFAULT.threads,
-    buckets: Annotated[Buckets, typer.Option(help="Which shapes images are padded to.")] = DEFAULT.buckets,
-    max_batch: Annotated[int, typer.Option(min=1, max=MOST, help="Images in a batch.")] = DEFAULT.max_batch,
+    buckets: Annotated[Buckets, typer.Option(help="Shapes that images are padded to.")] = DEFAULT.buckets,
+    max_batch: Annotated[int, typer.Option(min=1, max=MOST, help="Largest batch, in images.")] = DEFAULT.max_batch,
     queue_delay_ms: Annotated[
-        float, typer.Option(min=0, max=DAY_SECONDS * 1e3, help="How long an image waits for others to share its batch.")
+        float, typer.Option(min=0, max=DAY_SECONDS * 1e3, help="Longest wait for a batch to fill, in milliseconds.")
     ] = DEFAULT.queue_delay_microseconds / 1e3,
     queue_timeout: Annotated[
-        float, typer.Option(min=0.001, max=DAY_SECONDS, help="Seconds that an image may wait in a queue.")
+        float, typer.Option(min=0.001, max=DAY_SECONDS, help="Longest wait in a queue, in seconds.")
     ] = DEFAULT.timeout_microseconds / 1e6,
-    max_queue: Annotated[int, typer.Option(min=1, max=MOST, help="Images that may wait.")] = DEFAULT.max_queue,
+    max_queue: Annotated[int, typer.Option(min=1, max=MOST, help="Longest queue, in images.")] = DEFAULT.max_queue,
     preprocess_instances: Annotated[
-        int, typer.Option(min=1, max=MOST, help="Processes that decode.")
+        int, typer.Option(min=1, max=MOST, help="Processes that decode and resize images.")
     ] = DEFAULT.preprocess_instances,
     network_instances: Annotated[
-        int, typer.Option(min=1, max=MOST, help="Networks side by side.")
+        int, typer.Option(min=1, max=MOST, help="Instances of the network.")
     ] = DEFAULT.network_instances,
 ) -> None:
-    """Write what Triton needs to serve the models of a repository."""
+    """Write Triton's configuration files for the models of a repository."""
     from resnest_export.triton_repository.writer import write_repository
 
     serving = Serving(

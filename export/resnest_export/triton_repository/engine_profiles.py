@@ -1,4 +1,4 @@
-"""Whether a TensorRT engine runs everything that Triton may send it."""
+"""Checks that a TensorRT engine supports every batch and shape that Triton may send."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from resnest_export.triton_repository.options import Serving
 
 
 def checked_profiles(onnx: Path, card: ModelCard, serving: Serving) -> tuple[EngineProfile, ...]:
-    """Return the profiles of the engine beside the ONNX file: between them they hold every batch of every shape.
+    """Return the profiles of the engine in the ONNX file's folder; together they cover every batch of every shape.
 
-    Triton pads no image and splits no batch, as the runtime in this project does. The machine isn't looked at: the
-    repository may be for another.
+    Unlike this project's own runtime, Triton doesn't pad images or split batches to fit a profile. The GPU isn't
+    checked: the repository may be for another machine.
 
     Raises:
         InvalidModelError: there is no engine, or it is damaged.
         EngineMismatchError: it was built from another ONNX file.
-        ParameterError: Triton can't load it, or would send it more than it runs.
+        ParameterError: Triton can't load it, or it doesn't support every batch and shape.
     """
     plan = onnx.with_name(PLAN)
     manifest = EngineManifest.find(plan, card)

@@ -1,4 +1,4 @@
-"""The three models of a detector in Triton's repository, as configurations in Triton's own message type."""
+"""Configurations of a detector's three Triton models, as Triton's protobuf message `ModelConfig`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ try:
     from google.protobuf import text_format
     from tritonclient.grpc import model_config_pb2 as pb
     from tritonclient.utils import np_to_triton_dtype
-except (ImportError, RuntimeError) as error:  # a RuntimeError where what tritonclient needs for gRPC is missing
+except (ImportError, RuntimeError) as error:  # tritonclient raises RuntimeError if its gRPC dependencies are missing
     raise MissingExtraError("tritonclient[grpc]", "export") from error
 
 if TYPE_CHECKING:
@@ -32,21 +32,21 @@ NO_CACHE = {"enable": False}
 
 
 def to_text(config: ModelConfig) -> str:
-    """Return the content of a `config.pbtxt`; maps are sorted by key, so that equal messages give equal texts."""
+    """Return the content of a `config.pbtxt`; maps are sorted by key, so equal messages give equal texts."""
     return MADE_BY + str(text_format.MessageToString(config, as_utf8=True, use_short_repeated_primitives=True))
 
 
 def configs(card: ModelCard, serving: Serving, profiles: int = 1) -> tuple[ModelConfig, ModelConfig, ModelConfig]:
     """Return the configurations of the ensemble, the preprocessing and the network.
 
-    `profiles` is how many a TensorRT engine has.
+    `profiles` is the number of optimization profiles of the TensorRT engine.
     """
     return ensemble(card), preprocess(card, serving), network(card, serving, profiles)
 
 
 def ensemble(card: ModelCard) -> ModelConfig:
-    """Return the public entry: an encoded image in, detections out; one image a request."""
-    # Within an ensemble a name is one tensor: the request's `want_masks` and the network's are two.
+    """Return the ensemble, the model that clients call: an encoded image in, detections out, one image per request."""
+    # Tensor names are unique within an ensemble, and the request's `want_masks` isn't the network's.
     between = {name: f"prepared_{name}" for name in tensors.input_names(card.has_masks)}
     between[tensors.ORIGINAL_SIZES] = tensors.ORIGINAL_SIZES
     found = {name: name for name in tensors.output_names(card.has_masks)}
@@ -74,7 +74,7 @@ def ensemble(card: ModelCard) -> ModelConfig:
 
 
 def preprocess(card: ModelCard, serving: Serving) -> ModelConfig:
-    """Return the model that decodes, resizes and pads."""
+    """Return the configuration of the model that decodes, resizes and pads."""
     own = {} if serving.waste == WASTE else {"waste": str(serving.waste)}
     instances = pb.ModelInstanceGroup(kind=pb.ModelInstanceGroup.KIND_CPU, count=serving.preprocess_instances)
     return pb.ModelConfig(
@@ -93,7 +93,7 @@ def preprocess(card: ModelCard, serving: Serving) -> ModelConfig:
 
 
 def network(card: ModelCard, serving: Serving, profiles: int = 1) -> ModelConfig:
-    """Return the network itself, on the platform that is asked for; `profiles` is how many a TensorRT engine has."""
+    """Return the network's configuration; `profiles` is the number of profiles of the TensorRT engine."""
     backend, platform, filename, kind = {
         Platform.CPU: ("python", None, None, pb.ModelInstanceGroup.KIND_CPU),
         Platform.ONNXRUNTIME: ("onnxruntime", "onnxruntime_onnx", "model.onnx", pb.ModelInstanceGroup.KIND_CPU),
@@ -101,7 +101,7 @@ def network(card: ModelCard, serving: Serving, profiles: int = 1) -> ModelConfig
     }[serving.platform]
     on_cpu, on_tensorrt = serving.platform is Platform.CPU, serving.platform is Platform.TENSORRT
     own = {"runtime": serving.runtime, "threads": str(serving.threads)} if on_cpu else {}
-    # Where none are named, Triton would use the first profile only.
+    # Without a list of profiles, Triton uses the first only.
     names = map(str, range(profiles)) if on_tensorrt else ()
     instances = pb.ModelInstanceGroup(kind=kind, count=serving.network_instances, profile=names)
     return pb.ModelConfig(
@@ -128,7 +128,7 @@ def warmup_size_hw(card: ModelCard) -> tuple[int, int]:
 
 
 def _cuda_graphs(card: ModelCard, serving: Serving) -> Any:
-    """Return that a graph is captured for every bucket and the commonest batches; without buckets Triton chooses."""
+    """Return CUDA graph settings: one graph per bucket and preferred batch size; without buckets Triton chooses."""
     cuda = pb.ModelOptimizationPolicy.Cuda
     fixed = {tensor["name"]: tensor["dims"] for tensor in _network_inputs(card)}
     specs = [
@@ -188,7 +188,7 @@ def _request_inputs(card: ModelCard) -> list[Any]:
 
 
 def _network_inputs(card: ModelCard) -> list[dict[str, Any]]:
-    """Return the fields that an input and an output have in common, of each tensor that the network takes."""
+    """Return name, data type and dims of each network input, for use in `ModelInput` and `ModelOutput`."""
     dims = {
         tensors.IMAGES: (-1, -1, 3),
         tensors.IMAGE_SIZES: (2,),

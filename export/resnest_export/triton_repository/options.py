@@ -1,4 +1,4 @@
-"""How Triton serves a model: the options of `resnest repository`."""
+"""Options of `resnest repository`: how Triton serves a model."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from resnest_core.runtimes import runtimes_on
 
 
 class Platform(str, Enum):
-    """What runs the network in Triton."""
+    """Triton backend of the network."""
 
     CPU = "cpu"
-    """The Python backend with ONNX Runtime or OpenVINO: all that the server from the package index has."""
+    """Python backend with ONNX Runtime or OpenVINO; the only backend in the PyPI package of the server."""
     ONNXRUNTIME = "onnxruntime"
-    """Triton's own ONNX Runtime, of the official container. Not run yet."""
+    """ONNX Runtime backend of the official container. Not tested yet."""
     TENSORRT = "tensorrt"
-    """Triton's own TensorRT, of the official container, with a GPU. Not run yet."""
+    """TensorRT backend of the official container; needs a GPU. Not tested yet."""
 
 
 @dataclass(frozen=True)
 class Serving:
-    """How a model is served.
+    """Serving options of a model.
 
     Raises:
-        ParameterError: the runtime isn't one that runs on CPUs.
+        ParameterError: the runtime doesn't run on CPUs.
     """
 
     platform: Platform = Platform.CPU
     runtime: str = "onnxruntime"
-    """Of the platform `cpu`: one that runs on CPUs."""
+    """Runtime of the platform `cpu`."""
     threads: int = 0
-    """Of each instance of the network on the platform `cpu`; 0: its share of the CPUs that Triton may use."""
+    """Threads per network instance on the platform `cpu`; 0: an equal share of the CPUs available to Triton."""
     buckets: Buckets = Buckets.EXACT
     max_batch: int = 8
     queue_delay_microseconds: int = 5_000
-    """How long a request waits for others to share its batch."""
+    """Longest wait for a batch to fill."""
     timeout_microseconds: int = 60_000_000
-    """How long a request may wait in a queue; its own time-out may be shorter."""
+    """Longest wait in a queue; a request can set a shorter time-out."""
     max_queue: int = 64
     preprocess_instances: int = 2
     network_instances: int = 1
@@ -53,5 +53,5 @@ class Serving:
 
     @property
     def waste(self) -> float:
-        """See `resnest_core.buckets.WASTE`: a TensorRT engine of buckets runs no other shapes, so nothing is waste."""
+        """Limit of padding, see `resnest_core.buckets.WASTE`; infinite for TensorRT: engines run no unpadded shapes."""
         return math.inf if self.platform is Platform.TENSORRT else WASTE

@@ -1,4 +1,4 @@
-"""The files of a model in Triton's repository, beside the network that is there already."""
+"""Writes a model's files for Triton into the repository that contains its network."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ __all__ = ["TritonPythonModel"]
 
 
 def write_repository(repository: Path, serving: Serving, names: tuple[str, ...] = ()) -> list[str]:
-    """Write what Triton needs of the models in a repository, all of them or those named, and return their names.
+    """Write Triton's files for all or the named models of a repository; return the models' names.
 
     Raises:
-        ModelNotFoundError: a name isn't there.
-        InvalidModelError: a network is damaged, or on the platform `tensorrt` there is no engine.
+        ModelNotFoundError: the repository has no model of a given name.
+        InvalidModelError: a network is damaged, or there is no engine for the platform `tensorrt`.
         EngineMismatchError: the engine was built from another network.
-        ParameterError: a file can't be written, or the engine doesn't run what Triton would send it.
+        ParameterError: a file can't be written, or the engine doesn't support every batch and shape.
     """
     installed = installed_models(repository)
     for name in names:
@@ -42,7 +42,7 @@ def write_repository(repository: Path, serving: Serving, names: tuple[str, ...] 
     chosen = list(names) or installed
     for name in chosen:
         card = read_card(network_path(repository, name))
-        write_model(repository, card.model_copy(update={"name": name}), serving)  # Triton goes by the folder's name
+        write_model(repository, card.model_copy(update={"name": name}), serving)  # Triton requires the folder's name
     return chosen
 
 
@@ -50,8 +50,8 @@ def write_model(repository: Path, card: ModelCard, serving: Serving) -> None:
     """Write the ensemble, the preprocessing and the network's configuration of one model.
 
     Raises:
-        InvalidModelError, EngineMismatchError: on the platform `tensorrt` there is no engine of this network.
-        ParameterError: a file can't be written, or the engine doesn't run what Triton would send it.
+        InvalidModelError, EngineMismatchError: there is no engine of this network for the platform `tensorrt`.
+        ParameterError: a file can't be written, or the engine doesn't support every batch and shape.
     """
     profiles = 1
     if serving.platform is Platform.TENSORRT:
@@ -68,13 +68,13 @@ def write_model(repository: Path, card: ModelCard, serving: Serving) -> None:
 
 
 def files(card: ModelCard, serving: Serving, profiles: int = 1) -> Iterator[tuple[Path, bytes]]:
-    """Yield the path, within the repository, and the content of each generated file of a model.
+    """Yield the path, relative to the repository, and the content of each generated file of a model.
 
-    `profiles` is how many a TensorRT engine has.
+    `profiles` is the number of optimization profiles of the TensorRT engine.
     """
     for config in configs(card, serving, profiles):
         yield Path(config.name) / "config.pbtxt", to_text(config).encode()
-    # Triton wants a version's folder of an ensemble too, and git keeps no empty one.
+    # Triton requires a version folder for an ensemble too, and git doesn't store empty folders.
     yield Path(card.name) / "1" / "README", b"Made by `resnest repository`: an ensemble has no file of its own.\n"
     yield Path(card.name + PREPROCESS_SUFFIX) / "1" / "model.py", MODEL_PY.format(module="preprocess").encode()
     network = Path(card.name + NETWORK_SUFFIX)

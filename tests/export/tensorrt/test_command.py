@@ -49,7 +49,7 @@ def test_a_checkpoint_becomes_an_engine_beside_the_models_file(
     for precision in ("fp32", "fp16"):
         start = f"The engine's network in {precision}: "
         assert sum(line.startswith(start) for line in result.output.splitlines()) == 6
-    assert any(line.startswith("The most classes of proposals") for line in result.output.splitlines())
+    assert any(line.startswith("Pairs of proposal and class") for line in result.output.splitlines())
     assert sum(" AP " in line and "in fp32" in line for line in result.output.splitlines()) == 2
 
     manifest = EngineManifest.read(manifest_path(path.with_name("model.plan")))
@@ -95,4 +95,4 @@ def test_a_gate_that_nothing_can_measure_is_refused(checkpoint: Path, tmp_path: 
     gate = ("--gate", "0.01", "--annotations", DEMO / "instances.json", "--images", DEMO / "images")
     options = ("--to", "tensorrt", "--sm", "8.9", "--precision", "bf16")
     result = export("--checkpoint", checkpoint, *options, *gate, "--repository", tmp_path)
-    assert "--gate can't hold an engine in bf16" in refused(result, ParameterError)
+    assert "--gate can't compare an engine in bf16" in refused(result, ParameterError)

@@ -71,7 +71,7 @@ def test_a_network_without_our_operators_is_refused(beside: Path) -> None:
         [value("y", onnx.TensorProto.FLOAT, ["batch", 2])],
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
-    with pytest.raises(InvalidModelError, match="none of our operators: make it with `resnest export`"):
+    with pytest.raises(InvalidModelError, match="none of the resnest operators: make it with `resnest export`"):
         build_engine(model, beside, CARD, RTX)
 
 

@@ -25,7 +25,7 @@ def test_compute_capabilities_are_read_as_people_write_them(text: str) -> None:
 
 
 def test_what_is_no_compute_capability_is_told() -> None:
-    with pytest.raises(ParameterError, match="'ampere' is no compute capability"):
+    with pytest.raises(ParameterError, match="'ampere' isn't a compute capability"):
         compute_capabilities(["ampere"])
 
 
