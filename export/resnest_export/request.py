@@ -70,5 +70,5 @@ class ExportRequest:
         # Reports list the published accuracy under these names.
         if self.name in PUBLISHED and self.name != self.detector:
             raise ParameterError(
-                f"{self.name} is the name of a published detector other than {self.detector or 'yours'}: choose another name."
+                f"{self.name} is another published detector than {self.detector or 'yours'}: choose another name."
             )
