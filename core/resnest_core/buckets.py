@@ -1,7 +1,7 @@
 """Buckets: a small set of padded shapes, so that images of many shapes can share a batch.
 
-Padding counts in what split attention pools, so an image in a larger bucket gets slightly other scores, as it does in a
-batch of mmdetection's.
+Split attention pools over the padding too, so an image in a larger bucket gets slightly different scores, as in a batch
+in mmdetection.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ WASTE = 1.5
 
 
 class Buckets(str, Enum):
-    """Which shapes images are padded to."""
+    """Shapes that images are padded to."""
 
     EXACT = "exact"
-    """Each image's own, to the next multiple of the divisor: the answer of mmdetection for this image alone."""
+    """Each image is padded to the next multiple of the divisor: same detections as mmdetection for a single image."""
     RATIOS = "ratios"
-    """The shapes of 1:1, 4:3, 3:2 and the test scale itself, lying and standing."""
+    """Shapes of 1:1, 4:3, 3:2 and the test scale, in landscape and portrait."""
     LANDSCAPE_PORTRAIT = "landscape-portrait"
-    """The test scale, lying or standing."""
+    """The test scale, in landscape and portrait."""
 
 
 LONG_TO_SHORT: dict[Buckets, tuple[float, ...]] = {
@@ -34,7 +34,7 @@ LONG_TO_SHORT: dict[Buckets, tuple[float, ...]] = {
 
 
 def bucket_sizes_hw(card: ModelCard, buckets: Buckets) -> list[tuple[int, int]]:
-    """Return the buckets' (height, width), smallest area first, lying before standing; none for `exact`."""
+    """Return the buckets' (height, width), smallest area first, landscape before portrait; none for `exact`."""
     if buckets is Buckets.EXACT:
         return []
     long, short = max(card.test_scale), min(card.test_scale)

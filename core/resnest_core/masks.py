@@ -1,7 +1,7 @@
-"""From the network's small maps to masks in the forms that clients take; memory is bounded by each box, not the image.
+"""Converts the network's mask maps to the mask formats of responses; memory is bounded by the box, not the image.
 
-A map is float16 (S, S): the probability of the predicted class over the box, row by row. Every form takes
-`(mask, box_xyxy, image_size_hw)` and returns something JSON can hold.
+A map is float16 (S, S): the probability of the predicted class over the box, row by row. Every format is a function of
+`(mask, box_xyxy, image_size_hw)` that returns JSON-serializable data.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Box: TypeAlias = NDArray[np.float32]
 MaskForm: TypeAlias = Callable[[Mask, Box, tuple[int, int]], Any]
 
 THRESHOLD = 0.5
-POLYGON_TOLERANCE = 0.5  # pixels by which a polygon may leave the mask's outline
+POLYGON_TOLERANCE = 0.5  # maximum distance in pixels between a polygon and the mask's outline
 
 
 def paste(mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int]) -> tuple[NDArray[np.bool_], tuple[int, int]]:
     """Return the binary mask over its box, bool (h, w), and the box's corner (x, y) in the image.
 
     As in mmdetection: pixel p samples the map bilinearly at ((p + 0.5 − start) / extent · S − 0.5), with zeros outside,
-    and belongs to the mask from 0.5 on. A pixel whose centre lies outside the box can't reach that.
+    and belongs to the mask if the value is at least 0.5. Pixels whose centre is outside the box can't reach 0.5.
     """
     height, width = image_size_hw
     x1, y1, x2, y2 = (float(value) for value in box_xyxy)
@@ -42,13 +42,13 @@ def paste(mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int]) -> tuple[ND
         return np.zeros((0, 0), bool), (left, top)
     rows = _interpolation(top, bottom, y1, y2, mask.shape[0])
     columns = _interpolation(left, right, x1, x2, mask.shape[1])
-    # Laid out by columns, as COCO's run lengths are counted.
+    # Column-major, the order of COCO's run lengths.
     by_columns = columns @ mask.T.astype(np.float32) @ rows.T >= THRESHOLD
     return by_columns.T, (left, top)
 
 
 def _interpolation(first: int, last: int, start: float, end: float, size: int) -> NDArray[np.float32]:
-    """Return weights (last − first, size): what each pixel's centre takes of the `size` cells over [start, end]."""
+    """Return bilinear weights (last − first, size) of the `size` cells over [start, end] for each pixel's centre."""
     position = (np.arange(first, last, dtype=np.float32) + np.float32(0.5 - start)) * np.float32(size / (end - start))
     weights: NDArray[np.float32] = np.subtract.outer(position, np.arange(0.5, size, dtype=np.float32))
     np.abs(weights, out=weights)
@@ -87,8 +87,8 @@ def polygons(
 ) -> list[list[list[list[float]]]]:
     """Return the mask's parts as polygons: each a list of rings, the outline first, holes after, of points [x, y].
 
-    Points are in pixels of the image, where pixel 0 spans 0…1. `tolerance` is how far, in pixels, a ring may leave the
-    outline; 0 keeps every corner.
+    Points are in pixels of the image, where pixel 0 spans 0…1. `tolerance` is the maximum distance, in pixels, between
+    a ring and the outline; 0 keeps every corner.
     """
     crop, (left, top) = paste(mask, box_xyxy, image_size_hw)
     if not crop.any():
@@ -133,10 +133,10 @@ MASK_FORMS: dict[str, MaskForm] = {"rle": rle, "polygons": polygons, "png": png,
 
 
 def mask_form(name: str) -> MaskForm | None:
-    """Return the form of this name; None for `none`.
+    """Return the mask format of this name; None for `none`.
 
     Raises:
-        ParameterError: there is no such form.
+        ParameterError: there is no such format.
     """
     if name != "none" and name not in MASK_FORMS:
         raise ParameterError(f"masks must be one of {', '.join(MASK_FORMS)} or none, not {name}.")
