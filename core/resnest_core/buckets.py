@@ -55,10 +55,10 @@ def bucket_size_hw(
 
 
 def padded_sizes_hw(card: ModelCard, buckets: Buckets, waste: float = WASTE) -> list[tuple[int, int]]:
-    """Return every (height, width) that an image of whatever shape may be padded to, smallest area first."""
+    """Return every (height, width) that images of any shape may be padded to, smallest area first."""
     long, short = _padded((max(card.test_scale), min(card.test_scale)), card.size_divisor)
     steps = range(card.size_divisor, long + 1, card.size_divisor)
-    # An image reaches the test scale with its longer side or with its shorter one.
+    # A resized image reaches the test scale with its longer or its shorter side.
     lying = [(side, long) for side in steps if side <= short] + [(short, side) for side in steps if side >= short]
     exact = [*lying, *((width, height) for height, width in lying)]
     sizes = {bucket_size_hw(size, card, buckets, waste) for size in exact}

@@ -30,10 +30,10 @@ def draw(
     pixels: Pixels, detections: Detections, card: ModelCard, *, score_threshold: float = DRAWING_THRESHOLD
 ) -> Pixels:
     """Return a copy of the image (H, W, 3) with boxes, masks, classes and scores above the threshold drawn in."""
-    # The best are drawn last, over the others.
+    # The best detections are drawn last, over the others.
     shown = detections[detections.scores > score_threshold][::-1]
     colors = [class_color(label) for label in shown.labels.tolist()]
-    # Pillow reaches the last pixel of a line, the box ends before it.
+    # Pillow includes the end pixel of a line, a box excludes it.
     boxes = [(x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)) for x1, y1, x2, y2 in shown.boxes_xyxy.tolist()]
     short_side = min(detections.image_size_hw)
     line = max(1, round(short_side / 250))

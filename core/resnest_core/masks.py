@@ -58,11 +58,11 @@ def _interpolation(first: int, last: int, start: float, end: float, size: int) -
 
 
 def rle(mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int]) -> dict[str, Any]:
-    """Return COCO's compressed run lengths, `{"size": [h, w], "counts": "…"}`, without a canvas of the whole image."""
+    """Return COCO's compressed RLE, `{"size": [h, w], "counts": "…"}`, without allocating a full-size mask."""
     crop, (left, top) = paste(mask, box_xyxy, image_size_hw)
     height, width = image_size_hw
-    # COCO counts down the columns: a run begins or ends wherever neighbours in a column differ.
-    step = crop.shape[0] + 1  # a column and the gap that parts it from the one before
+    # COCO counts in column-major order: a run starts or ends wherever vertical neighbours differ.
+    step = crop.shape[0] + 1  # a column and the gap between columns
     flat = np.zeros(crop.shape[1] * step + 1, bool)
     flat[:-1].reshape(-1, step)[:, 1:] = crop.T
     changes = np.flatnonzero(flat[1:] != flat[:-1])
