@@ -1,4 +1,4 @@
-"""What shape buckets cost in padding and in answers, and gain in throughput: the demo model in a real tritonserver.
+"""Cost of shape buckets in padding and accuracy, and their gain in throughput: the demo model in a real tritonserver.
 
     python -m benchmarks.buckets [--images DIR] [--concurrency 8] [--seconds 15] [--rounds 3]
 

@@ -1,4 +1,4 @@
-"""What each precision of TensorRT's engines costs, measured on a CPU with the networks that they are built of.
+"""Accuracy of each precision of TensorRT engines, measured on a CPU with the networks they are built from.
 
     python -m benchmarks.engine_precisions demo --checkpoint FILE --calibration DIR --images DIR [--annotations FILE]
 

@@ -1,4 +1,4 @@
-"""CPU milliseconds of what stands around the network: image bytes to input tensor, detections to an answer.
+"""CPU time of pre- and postprocessing in milliseconds: image bytes to input tensor, detections to an answer.
 
     python -m benchmarks.host
 

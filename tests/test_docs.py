@@ -1,4 +1,4 @@
-"""What the guides say of the code is so."""
+"""Statements of the guides about the code are correct."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The gateway's own cost, and the same work behind other servers."""
+"""Overhead of the gateway, compared with other servers doing the same work."""

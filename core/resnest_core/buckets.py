@@ -1,7 +1,7 @@
 """Buckets: a small set of padded shapes, so that images of many shapes can share a batch.
 
-Padding counts in what split attention pools, so an image in a larger bucket gets slightly other scores, as it does in a
-batch of mmdetection's.
+Split attention pools over the padding too, so an image in a larger bucket gets slightly different scores, as in a batch
+in mmdetection.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ WASTE = 1.5
 
 
 class Buckets(str, Enum):
-    """Which shapes images are padded to."""
+    """Shapes that images are padded to."""
 
     EXACT = "exact"
-    """Each image's own, to the next multiple of the divisor: the answer of mmdetection for this image alone."""
+    """Each image is padded to the next multiple of the divisor: same detections as mmdetection for a single image."""
     RATIOS = "ratios"
-    """The shapes of 1:1, 4:3, 3:2 and the test scale itself, lying and standing."""
+    """Shapes of 1:1, 4:3, 3:2 and the test scale, in landscape and portrait."""
     LANDSCAPE_PORTRAIT = "landscape-portrait"
-    """The test scale, lying or standing."""
+    """The test scale, in landscape and portrait."""
 
 
 LONG_TO_SHORT: dict[Buckets, tuple[float, ...]] = {
@@ -34,7 +34,7 @@ LONG_TO_SHORT: dict[Buckets, tuple[float, ...]] = {
 
 
 def bucket_sizes_hw(card: ModelCard, buckets: Buckets) -> list[tuple[int, int]]:
-    """Return the buckets' (height, width), smallest area first, lying before standing; none for `exact`."""
+    """Return the buckets' (height, width), smallest area first, landscape before portrait; none for `exact`."""
     if buckets is Buckets.EXACT:
         return []
     if not card.keep_ratio:
@@ -57,7 +57,7 @@ def bucket_size_hw(
 
 
 def padded_sizes_hw(card: ModelCard, buckets: Buckets, waste: float = WASTE) -> list[tuple[int, int]]:
-    """Return every (height, width) that an image of whatever shape may be padded to, smallest area first."""
+    """Return every (height, width) that images of any shape may be padded to, smallest area first."""
     long, short = max(card.test_scale), min(card.test_scale)
     if card.keep_ratio:
         # An image reaches the test scale with its longer side or with its shorter one.

@@ -12,7 +12,7 @@ from resnest_core.errors import ParameterError
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What a detector found in one image, best score first.
+    """The detections in one image, best score first.
 
     Attributes:
         boxes_xyxy: float32 (N, 4), x1 y1 x2 y2 in pixels of the original image.
@@ -22,7 +22,7 @@ class Detections:
         image_size_hw: (height, width) of the original image in pixels.
 
     Raises:
-        ParameterError: the arrays' shapes disagree.
+        ParameterError: the arrays' shapes are inconsistent.
     """
 
     boxes_xyxy: NDArray[np.float32]
@@ -43,7 +43,7 @@ class Detections:
         return len(self.scores)
 
     def __getitem__(self, keep: slice | NDArray[np.bool_] | NDArray[np.int64]) -> Detections:
-        """Return the detections that a slice, a boolean array (N,) or an array of indices picks."""
+        """Return the detections selected by a slice, a boolean array (N,) or an array of indices."""
         return Detections(
             boxes_xyxy=self.boxes_xyxy[keep],
             scores=self.scores[keep],

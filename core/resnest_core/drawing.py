@@ -1,4 +1,4 @@
-"""Detections drawn into an image."""
+"""Draws detections into an image."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from resnest_core.masks import Box, Mask, paste
 
 DRAWING_THRESHOLD = 0.3
 MASK_OPACITY = 0.45
-GOLDEN_RATIO = 0.618034  # steps around the colour circle that never come close to an earlier one
-DARK = 118  # luma below which white is read better than black
+GOLDEN_RATIO = 0.618034  # multiples of it are well separated around the colour circle
+DARK = 118  # luma below which white text is more legible than black
 ENCODINGS = {"image/png": ".png", "image/jpeg": ".jpg"}
 
 Color: TypeAlias = tuple[int, int, int]
@@ -30,10 +30,10 @@ def draw(
     pixels: Pixels, detections: Detections, card: ModelCard, *, score_threshold: float = DRAWING_THRESHOLD
 ) -> Pixels:
     """Return a copy of the image (H, W, 3) with boxes, masks, classes and scores above the threshold drawn in."""
-    # The best are drawn last, over the others.
+    # The best detections are drawn last, over the others.
     shown = detections[detections.scores > score_threshold][::-1]
     colors = [class_color(label) for label in shown.labels.tolist()]
-    # Pillow reaches the last pixel of a line, the box ends before it.
+    # Pillow includes the end pixel of a line, a box excludes it.
     boxes = [(x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)) for x1, y1, x2, y2 in shown.boxes_xyxy.tolist()]
     short_side = min(detections.image_size_hw)
     line = max(1, round(short_side / 250))
@@ -56,7 +56,7 @@ def encode(pixels: Pixels, media_type: str) -> bytes:
     """Return RGB pixels (H, W, 3) as `image/png` or `image/jpeg`.
 
     Raises:
-        ParameterError: it is another type.
+        ParameterError: the media type isn't supported.
     """
     if media_type not in ENCODINGS:
         raise ParameterError(f"Images are encoded as {' or '.join(ENCODINGS)}, not as {media_type}.")
@@ -64,7 +64,7 @@ def encode(pixels: Pixels, media_type: str) -> bytes:
 
 
 def class_color(label: int) -> Color:
-    """Return a class's colour, RGB 0…255: always the same, bright, and unlike those of the classes beside it."""
+    """Return a class's colour, RGB 0…255: deterministic, bright, and distinct from those of neighbouring labels."""
     red, green, blue = colorsys.hsv_to_rgb(label * GOLDEN_RATIO % 1, 0.75, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)
 
@@ -90,12 +90,12 @@ def _label(
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
     line: int,
 ) -> None:
-    """Write on the class's colour, above the box where there is room, else inside it, and never outside the image."""
+    """Draw a text label on the class's colour, above the box if there is room, otherwise inside it."""
     image_width, image_height = pen.im.size
     margin = line + 1
     _, top, _, bottom = pen.textbbox((0, 0), "Ag", font=font)  # the same height for every text
     width, height = math.ceil(pen.textlength(text, font=font)) + 2 * margin, math.ceil(bottom - top) + 2 * margin
-    x, y = map(round, corner_xy)  # letters between pixels would be blurred, and stand off their ground
+    x, y = map(round, corner_xy)  # fractional positions would blur the text and misalign it with its background
     y = y - height if y >= height else y
     x, y = max(0, min(x, image_width - width)), max(0, min(y, image_height - height))
     red, green, blue = color

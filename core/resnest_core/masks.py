@@ -1,7 +1,7 @@
-"""From the network's small maps to masks in the forms that clients take; memory is bounded by each box, not the image.
+"""Converts the network's mask maps to the mask formats of responses; memory is bounded by the box, not the image.
 
-A map is float16 (S, S): the probability of the predicted class over the box, row by row. Every form takes
-`(mask, box_xyxy, image_size_hw, threshold=…)` and returns something JSON can hold.
+A map is float16 (S, S): the probability of the predicted class over the box, row by row. Every format is a function of
+`(mask, box_xyxy, image_size_hw, threshold=…)` that returns JSON-serializable data.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Box: TypeAlias = NDArray[np.float32]
 
 
 class MaskForm(Protocol):
-    """Makes an answer of one mask: what JSON can hold."""
+    """Formats one mask as JSON-serializable data."""
 
     def __call__(self, mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int], *, threshold: float = ...) -> Any: ...
 
 
 THRESHOLD = 0.5  # the published detectors'; `ModelCard.mask_threshold` is a model's own
-POLYGON_TOLERANCE = 0.5  # pixels by which a polygon may leave the mask's outline
+POLYGON_TOLERANCE = 0.5  # maximum distance in pixels between a polygon and the mask's outline
 
 
 def paste(
@@ -52,13 +52,13 @@ def paste(
         return np.zeros((0, 0), bool), (left, top)
     rows = _interpolation(top, bottom, y1, y2, mask.shape[0])
     columns = _interpolation(left, right, x1, x2, mask.shape[1])
-    # Laid out by columns, as COCO's run lengths are counted.
+    # Column-major, the order of COCO's run lengths.
     by_columns = columns @ mask.T.astype(np.float32) @ rows.T >= threshold
     return by_columns.T, (left, top)
 
 
 def _interpolation(first: int, last: int, start: float, end: float, size: int) -> NDArray[np.float32]:
-    """Return weights (last − first, size): what each pixel's centre takes of the `size` cells over [start, end]."""
+    """Return bilinear weights (last − first, size) of the `size` cells over [start, end] for each pixel's centre."""
     position = (np.arange(first, last, dtype=np.float32) + np.float32(0.5 - start)) * np.float32(size / (end - start))
     weights: NDArray[np.float32] = np.subtract.outer(position, np.arange(0.5, size, dtype=np.float32))
     np.abs(weights, out=weights)
@@ -68,11 +68,11 @@ def _interpolation(first: int, last: int, start: float, end: float, size: int) -
 
 
 def rle(mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int], *, threshold: float = THRESHOLD) -> dict[str, Any]:
-    """Return COCO's compressed run lengths, `{"size": [h, w], "counts": "…"}`, without a canvas of the whole image."""
+    """Return COCO's compressed RLE, `{"size": [h, w], "counts": "…"}`, without allocating a full-size mask."""
     crop, (left, top) = paste(mask, box_xyxy, image_size_hw, threshold=threshold)
     height, width = image_size_hw
-    # COCO counts down the columns: a run begins or ends wherever neighbours in a column differ.
-    step = crop.shape[0] + 1  # a column and the gap that parts it from the one before
+    # COCO counts in column-major order: a run starts or ends wherever vertical neighbours differ.
+    step = crop.shape[0] + 1  # a column and the gap between columns
     flat = np.zeros(crop.shape[1] * step + 1, bool)
     flat[:-1].reshape(-1, step)[:, 1:] = crop.T
     changes = np.flatnonzero(flat[1:] != flat[:-1])
@@ -102,8 +102,8 @@ def polygons(
 ) -> list[list[list[list[float]]]]:
     """Return the mask's parts as polygons: each a list of rings, the outline first, holes after, of points [x, y].
 
-    Points are in pixels of the image, where pixel 0 spans 0…1. `tolerance` is how far, in pixels, a ring may leave the
-    outline; 0 keeps every corner.
+    Points are in pixels of the image, where pixel 0 spans 0…1. `tolerance` is the maximum distance, in pixels, between
+    a ring and the outline; 0 keeps every corner.
     """
     crop, (left, top) = paste(mask, box_xyxy, image_size_hw, threshold=threshold)
     if not crop.any():
@@ -154,10 +154,10 @@ MASK_FORMS: dict[str, MaskForm] = {"rle": rle, "polygons": polygons, "png": png,
 
 
 def mask_form(name: str) -> MaskForm | None:
-    """Return the form of this name; None for `none`.
+    """Return the mask format of this name; None for `none`.
 
     Raises:
-        ParameterError: there is no such form.
+        ParameterError: there is no such format.
     """
     if name != "none" and name not in MASK_FORMS:
         raise ParameterError(f"masks must be one of {', '.join(MASK_FORMS)} or none, not {name}.")

@@ -18,12 +18,12 @@ from resnest_core.images import Pixels
 
 @dataclass(frozen=True, eq=False)
 class PreparedImage:
-    """An image as the network takes it.
+    """An image prepared as the network's input.
 
     Attributes:
         pixels: RGB, uint8 (H, W, 3), resized and padded right and bottom; H and W are multiples of the card's divisor.
         image_size_hw: (height, width) of the resized image inside the padding.
-        original_size_hw: (height, width) of the image as it came.
+        original_size_hw: (height, width) of the original image.
     """
 
     pixels: Pixels
@@ -58,10 +58,10 @@ def prepare(pixels: Pixels, card: ModelCard, buckets: Buckets = Buckets.EXACT, w
 
 
 def stack(images: Sequence[PreparedImage]) -> dict[str, NDArray[Any]]:
-    """Return the network's tensors of a batch of images, padded to the largest among them; one image isn't copied.
+    """Return the network's input tensors for a batch, padded to its largest image; a single image isn't copied.
 
-    Padding counts in what split attention pools: an image padded further gets slightly other scores, so batch those of
-    one padded shape.
+    Split attention pools over the padding too, so further padding changes scores slightly: batch images of equal padded
+    shape.
     """
     height, width = (max(image.pixels.shape[axis] for image in images) for axis in (0, 1))
     if len(images) == 1:

@@ -1,4 +1,4 @@
-"""The eight detectors that mmdetection published, as its model table lists them."""
+"""Table of the eight detectors published by mmdetection."""
 
 from __future__ import annotations
 
@@ -64,6 +64,6 @@ PUBLISHED: dict[str, Published] = {
 
 
 def published_weights(checkpoint_sha256: str) -> Published | None:
-    """Return the row of the checkpoint with this sha256; None: it wasn't published."""
+    """Return the row of the published checkpoint with this sha256; None: there is none."""
     rows = (row for row in PUBLISHED.values() if checkpoint_sha256.startswith(row.checkpoint_sha256_prefix))
     return next(rows, None)

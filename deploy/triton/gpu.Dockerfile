@@ -1,13 +1,13 @@
-# NVIDIA's Triton with what the preprocessing models need in Python. Not run yet. From the root of the clone:
+# NVIDIA's Triton with what the preprocessing models need in Python. Not tested yet. From the root of the clone:
 #   docker build -f deploy/triton/gpu.Dockerfile -t resnest-triton-gpu:0.1.0 .
-# TensorRT's engines are of one version: build them with this image's.
+# Engines only run in the TensorRT version that built them: build them with this image's version.
 ARG TRITON=nvcr.io/nvidia/tritonserver:25.03-py3
 
 FROM ${TRITON}
 ENV PIP_ROOT_USER_ACTION=ignore PIP_BREAK_SYSTEM_PACKAGES=1
 WORKDIR /source
 COPY deploy/triton/requirements.txt ./
-# The server is here already, and runs the networks itself.
+# The base image contains the server and its network backends.
 RUN --mount=type=cache,target=/root/.cache/pip \
     grep -vE '^(nvidia-pytriton|openvino|onnxruntime|flatbuffers)' requirements.txt > packages.txt \
     && python3 -m pip install --quiet --no-deps -r packages.txt

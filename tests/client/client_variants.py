@@ -1,4 +1,4 @@
-"""Both clients behind one function, so that each test is of both."""
+"""Both HTTP clients behind one function, so that each test covers both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the clients' tests share: no key from outside, waits that take no time, and servers on sockets."""
+"""Shared fixtures of the client tests: no API key from the environment, no waiting, and servers on sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real gateway on a loopback socket, in a thread, counting who asks."""
+"""The real gateway on a loopback socket, in a thread, with a count of requests."""
 
 from __future__ import annotations
 

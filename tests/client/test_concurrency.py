@@ -1,4 +1,4 @@
-"""Many things at once, in order, and never more than allowed."""
+"""Concurrent processing: results in order, concurrency within its limit."""
 
 from __future__ import annotations
 

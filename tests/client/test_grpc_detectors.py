@@ -1,4 +1,4 @@
-"""The detectors over gRPC answer what the one in the process answers; the sync one is the async one, waited for."""
+"""The gRPC clients return the same detections as the in-process detector; the sync client wraps the async one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked again over gRPC, how often, and until when; and arguments that none could keep."""
+"""Retries over gRPC: which calls, how often, until when; and invalid arguments."""
 
 from __future__ import annotations
 

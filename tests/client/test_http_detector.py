@@ -1,4 +1,4 @@
-"""The detectors over HTTP answer what the one in the process answers, and raise what it raises."""
+"""The HTTP clients return the same detections and raise the same errors as the in-process detector."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The key is sent, and is told nowhere."""
+"""The API key is sent, and appears in no message."""
 
 from __future__ import annotations
 

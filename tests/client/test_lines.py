@@ -1,4 +1,4 @@
-"""`resnest detect --output FILE.jsonl`: answers as they come, and what is done isn't done again."""
+"""`resnest detect --output FILE.jsonl`: incremental output, and resuming."""
 
 from __future__ import annotations
 

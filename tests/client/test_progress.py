@@ -1,4 +1,4 @@
-"""The bar of `resnest detect`."""
+"""The progress bar of `resnest detect`."""
 
 from __future__ import annotations
 

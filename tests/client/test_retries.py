@@ -1,4 +1,4 @@
-"""What is asked again, when, and how often; by both clients."""
+"""Retries of both HTTP clients: which requests, when, how often."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Detections and masks that the tests of this folder share."""
+"""Detections and masks shared by the tests of this folder."""
 
 from __future__ import annotations
 

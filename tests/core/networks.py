@@ -1,4 +1,4 @@
-"""ONNX files for tests: the demo model, and networks of one step."""
+"""ONNX files for tests: the demo model, and single-operator networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""COCO's figures: against truth fed back, numbers worked by hand, and pycocotools' own way."""
+"""COCO metrics: against the ground truth itself, values calculated by hand, and pycocotools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where models are looked for, and how one is loaded."""
+"""Locating the model repository, and loading a model."""
 
 from __future__ import annotations
 

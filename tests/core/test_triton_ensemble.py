@@ -1,4 +1,4 @@
-"""What an ensemble in Triton must look like, and what its errors mean."""
+"""Checks of an ensemble's configuration in Triton, and translation of its errors."""
 
 from __future__ import annotations
 

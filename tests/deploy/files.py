@@ -1,4 +1,4 @@
-"""The files that run the stack, and what the tests of them share."""
+"""Deployment files, and helpers shared by their tests."""
 
 from __future__ import annotations
 

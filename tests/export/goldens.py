@@ -1,4 +1,4 @@
-"""mmdetection's answers, ours in the same form, and the limits between the two."""
+"""Reference detections of mmdetection, comparison with this project's, and tolerances."""
 
 from __future__ import annotations
 

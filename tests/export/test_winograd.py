@@ -1,4 +1,4 @@
-"""Winograd's convolutions beside PyTorch's, and where they are used."""
+"""Winograd convolutions compared with PyTorch's, and where they are used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys, rate limits, and what browsers are told."""
+"""API keys, rate limits, and CORS headers."""
 
 from __future__ import annotations
 

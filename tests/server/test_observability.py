@@ -1,4 +1,4 @@
-"""What operators see: metrics, logs, traces, timings."""
+"""Metrics, logs, traces and timings."""
 
 from __future__ import annotations
 

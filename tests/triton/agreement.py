@@ -1,4 +1,4 @@
-"""What it means that two detectors answer the same."""
+"""Criteria for equal detections of two detectors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What these tests share."""
+"""Shared fixtures of the Triton tests."""
 
 from __future__ import annotations
 

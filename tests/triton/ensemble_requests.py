@@ -1,4 +1,4 @@
-"""Asks a model's ensemble over gRPC and over HTTP with Triton's own clients."""
+"""Sends requests to a model's ensemble over gRPC and HTTP with Triton's own clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong in a real tritonserver is said, and the rest goes on."""
+"""Errors in a real tritonserver are reported, and don't affect other requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tools/gpu_check.sh`: every check in a process of its own, and a table of what each found."""
+"""`tools/gpu_check.sh`: runs each check in a separate process and prints a table of results."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def main() -> int:
             status.update(f"Checking: {check.title} …")
             outcomes.extend(check.run())
     rows = table(outcomes)
-    # Piped or in a narrow terminal, a row stays a line.
+    # No wrapping, even when piped or in a narrow terminal.
     console.width = max(console.width, console.measure(rows, options=console.options.update(width=1000)).maximum)
     console.print(rows)
     counts = {state: sum(outcome.state is state for outcome in outcomes) for state in State}

@@ -1,4 +1,4 @@
-"""The two kernels against their references: in Triton's interpreter, started by Triton on the GPU, and as plain PTX.
+"""The two kernels against their references: in the Triton language's interpreter, on a GPU, and as plain PTX.
 
 The interpreter must be chosen before Triton is imported, so each way has a process of its own:
 `TRITON_INTERPRET=1 python -m tools.gpu_check.kernels interpreter`.

@@ -1,4 +1,4 @@
-"""What this machine has."""
+"""The machine's GPU and installed packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a check found, and how it gets from the check's process to the table."""
+"""Result of a check, and its transfer from the check's process to the table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The formats of answers, by name."""
+"""Table of the response formats."""
 
 from resnest_core.formats.answer_format import AnswerFormat
 from resnest_core.formats.coco import coco

@@ -1,4 +1,4 @@
-"""What the gateway and the command line need to know of an answer format."""
+"""Interface of a response format, for the gateway and the command line."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from resnest_core.detections import Detections
 
 
 class MakeAnswer(Protocol):
-    """Makes the answer for one image: something that JSON can hold."""
+    """Converts the detections in one image to JSON-serializable data."""
 
     def __call__(self, detections: Detections, card: ModelCard, *, masks: str = "rle", image_id: int = 0) -> Any:
-        """Return the answer.
+        """Return the response.
 
         Args:
-            detections: of one image.
-            card: of the model that made them.
-            masks: one of MASK_FORMS, or `none`; a format with a form of its own uses that for any but `none`.
+            detections: the detections in one image.
+            card: card of the model that made them.
+            masks: one of MASK_FORMS, or `none`; formats with a fixed mask format use it for any value but `none`.
             image_id: number of the image, for formats that have one.
 
         Raises:
-            ParameterError: `masks` names no form.
+            ParameterError: `masks` isn't a known mask format.
         """
 
 
 @dataclass(frozen=True)
 class AnswerFormat:
-    """A format of answers: a row of `FORMATS`."""
+    """A response format: a row of `FORMATS`."""
 
     make: MakeAnswer
     add_timings: Callable[[Any, dict[str, float]], None] | None = None

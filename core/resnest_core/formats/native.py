@@ -1,4 +1,4 @@
-"""The project's own answer, and the way back to `Detections`."""
+"""The project's native response format, and its parser."""
 
 from __future__ import annotations
 

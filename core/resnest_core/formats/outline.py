@@ -1,4 +1,4 @@
-"""One ring for a mask: what Roboflow's and Ultralytics' answers have room for."""
+"""A mask's outline as a single ring, for the formats of Roboflow and Ultralytics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs made by hand."""
+"""Hand-written example runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ratios of two files, against numbers worked by hand."""
+"""Comparison of two result files, against values calculated by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors in a word."""
+"""Categories of benchmark errors."""
 
 from __future__ import annotations
 

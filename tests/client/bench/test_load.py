@@ -1,4 +1,4 @@
-"""Closed and open loops, against detectors whose times are known."""
+"""Closed-loop and open-loop load, against detectors with known latencies."""
 
 from __future__ import annotations
 

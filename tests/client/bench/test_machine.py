@@ -1,4 +1,4 @@
-"""What is told of the machine and the command: no secrets."""
+"""Description of the machine and command; it contains no secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plots are there, and show something."""
+"""Plot files are written and aren't empty."""
 
 from __future__ import annotations
 

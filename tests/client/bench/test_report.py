@@ -1,4 +1,4 @@
-"""Tables, for people and as Markdown."""
+"""Tables for the terminal and as Markdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is called of CUDA's and TensorRT's libraries is there: the real ones are asked, as far as that goes here."""
+"""The functions used exist in the real CUDA and TensorRT libraries, as far as these are installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the kernels share."""
+"""Shared fixtures of the kernel tests."""
 
 from collections.abc import Iterator
 

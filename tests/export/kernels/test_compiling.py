@@ -1,4 +1,4 @@
-"""The kernels' PTX: what a launch has to pass, what a program takes of the GPU, and that it assembles for each one."""
+"""The kernels' PTX: parameters, use of registers and shared memory, and assembly for each GPU architecture."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Attributes, shapes, types and launches of the operators, for ints and for sizes that aren't known yet."""
+"""Attributes, shapes, types and launches of the operators, for ints and for symbolic sizes."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The NMS kernel in Triton's interpreter: the same boxes as the references, to the last decision."""
+"""The NMS kernel in the Triton language's interpreter: exactly the boxes of the references."""
 
 from collections.abc import Sequence
 

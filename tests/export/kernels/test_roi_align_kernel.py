@@ -1,4 +1,4 @@
-"""The RoIAlign kernel in Triton's interpreter, against the references and numbers worked by hand."""
+"""The RoIAlign kernel in the Triton language's interpreter, against references and values calculated by hand."""
 
 import numpy as np
 import pytest

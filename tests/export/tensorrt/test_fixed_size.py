@@ -1,4 +1,4 @@
-"""Choosing detections among a limited number of candidates, and telling that there were more."""
+"""Selection of detections from a limited number of candidates, and the count of candidates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plugins ahead of time: what TensorRT's own plugin module makes of them, over a stand-in for its library."""
+"""Ahead-of-time plugins, registered with TensorRT's own plugin module over a substitute for its library."""
 
 from __future__ import annotations
 

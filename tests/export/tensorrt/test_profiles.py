@@ -1,4 +1,4 @@
-"""Optimisation profiles over buckets and batch sizes."""
+"""Optimization profiles over buckets and batch sizes."""
 
 from __future__ import annotations
 

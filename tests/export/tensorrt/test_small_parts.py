@@ -1,4 +1,4 @@
-"""TensorRT-RTX's library found, progress shown, options read."""
+"""Locating TensorRT-RTX's library, progress bars, and options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the page share: what a person does there, and what is seen then."""
+"""Helpers of the page tests: user actions and what the page shows."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""`resnest bench --profile`: one image's time by stage, in this process."""
+"""`resnest bench --profile`: profiles one image by stage, in this process."""

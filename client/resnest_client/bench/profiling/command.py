@@ -1,4 +1,4 @@
-"""What the command line does for `resnest bench --profile`."""
+"""Command-line part of `resnest bench --profile`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ CPU = "cpu"
 
 
 def refuse(detector_options: DetectorOptions, other_options: bool) -> None:
-    """Refuse what a profile can't do.
+    """Check the options for a profile.
 
     Raises:
-        ParameterError: a server was named, or another device, or there are options of loads.
+        ParameterError: there is a URL, a device other than the CPU, or an option for loads.
     """
     if detector_options.url is not None:
         raise ParameterError("--profile can't look into a server: drop --url, and name --model and --runtime.")

@@ -1,4 +1,4 @@
-"""How much a network computes: the multiplications and additions of its convolutions and matrix products."""
+"""Counts the floating-point operations of a network's convolutions and matrix products."""
 
 from __future__ import annotations
 

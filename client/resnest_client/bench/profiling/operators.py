@@ -1,6 +1,6 @@
-"""Runs a network in a runtime that tells how long each operator took.
+"""Runs a network with the runtimes' operator profiling.
 
-Both run a copy whose functions are inlined, so that names are the same; the options are those of
+Both runtimes run a copy with inlined functions, so that operator names are the same; the options are those of
 `resnest_core.runtimes`.
 """
 
@@ -37,11 +37,11 @@ class ProfiledNetwork(ABC):
 
     @abstractmethod
     def note(self) -> None:
-        """Take down how long the last run's operators took; not in its time."""
+        """Record the operator times of the last run; called outside the measured time."""
 
     @abstractmethod
     def operators(self) -> list[Operators]:
-        """Return each run's operators; nothing is run any more then."""
+        """Return each run's operators; the network can't be run afterwards."""
 
 
 def load_profiled(
@@ -97,11 +97,11 @@ def onnxruntime_session(
         options.profile_file_prefix = str(profile_in / "profile")
     if plain:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        # Of weights that it has packed for itself the profile doesn't tell the shapes.
+        # The profile lacks the shapes of prepacked weights.
         options.add_session_config_entry("session.disable_prepacking", "1")
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime raises a class of its own per kind of damage
+    except Exception as error:  # ONNX Runtime raises different classes
         raise InvalidModelError("ONNX Runtime can't read the model: export it again.") from error
 
 
@@ -118,7 +118,7 @@ def read_onnxruntime_profile(file: Path) -> list[list[tuple[str, float, dict[str
 
 
 class ProfiledOpenVino(ProfiledNetwork):
-    """OpenVINO tells the means of all runs until then."""
+    """OpenVINO reports means over all runs so far."""
 
     def __init__(self, model: onnx.ModelProto, card: ModelCard, threads: int | None, folder: Path) -> None:  # noqa: ARG002
         compiled = _compile_openvino(model.SerializeToString(), card, threads)

@@ -1,7 +1,6 @@
-"""The machine's peak in fp32, measured: what ONNX Runtime reaches in products of matrices.
+"""Measures the machine's fp32 peak with matrix products in ONNX Runtime.
 
-It is the same whatever runtime is profiled, and CPU time is measured, not wall time: so it is the same while others use
-the machine.
+It doesn't depend on the profiled runtime. It is based on CPU time, not wall time, so it doesn't depend on other load.
 """
 
 from __future__ import annotations

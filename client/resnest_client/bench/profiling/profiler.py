@@ -1,4 +1,4 @@
-"""`resnest bench --profile`: one image's time by stage, in this process."""
+"""Profiles one image by stage, in this process."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def profile(request: ProfileRequest, console: Console) -> Profile:
 
 
 class Pass(NamedTuple):
-    """One image's way: milliseconds by what was done, and of all; and what was found."""
+    """One run of an image: milliseconds by stage and in total, and the detections."""
 
     ms: Times
     whole_ms: float

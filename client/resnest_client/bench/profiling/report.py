@@ -1,4 +1,4 @@
-"""A profile as a table for people, and as a bar chart."""
+"""Reports of a profile: table and bar chart."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GREY, LIGHT, PALE = "#999999", "#dddddd", "#a6cde6"
 
 
 def show(profile: Profile, console: Console) -> None:
-    """Print the table, and what it was measured on."""
+    """Print the table and the description of the machine."""
     table = Table(title=title(profile), title_justify="left", box=None, pad_edge=False)
     for header in HEADERS:
         table.add_column(header, justify="left" if header == HEADERS[0] else "right")
@@ -46,14 +46,14 @@ def whole(profile: Profile) -> Stage:
 
 
 def title(profile: Profile) -> str:
-    """Say what was profiled."""
+    """Return the title of the report."""
     subject, (height, width) = profile.subject, profile.image.padded_size_hw
     threads = [f"{subject.threads} threads"] if subject.threads else []
     return ", ".join([subject.model, subject.where, subject.precision, *threads, f"{width}×{height}"])
 
 
 def notes(profile: Profile) -> list[str]:
-    """Return sentences on what the cells don't hold."""
+    """Return the notes below the table."""
     image, (height, width) = profile.image, profile.image.size_hw
     low, high = (significant(end or 0) for end in profile.whole_range_ms)
     network = sum(stage.ms for stage in profile.stages if stage.name in (*NETWORK, BETWEEN))

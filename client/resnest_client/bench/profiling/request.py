@@ -1,4 +1,4 @@
-"""What `resnest bench --profile` is to look at: an image, and a model's graph."""
+"""Parameters of a profile, and loading of its image and model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from resnest_core.repository import default_model, find_repository, installed_mo
 
 
 class ProfileRequest(NamedTuple):
-    """What is profiled, and how; None: the default."""
+    """Parameters of a profile; None: the default."""
 
     images: Path
     model: str | None = None

@@ -1,4 +1,4 @@
-"""What a profile found out: the schema of `--profile --output`."""
+"""Results of a profile: the schema of `--profile --output`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BETWEEN = "between operators"
 
 
 class Stage(BaseModel):
-    """One stage of an image's way; `BETWEEN` is what no operator of the network accounts for."""
+    """One processing stage; `BETWEEN` is time in the network that no operator accounts for."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -26,9 +26,9 @@ class Stage(BaseModel):
     """None: no network, so not counted."""
     gflop_per_second: float | None
     share_of_peak: float | None
-    """Of what all threads could do, 0…1."""
+    """Share of the peak of all threads, 0…1."""
     share_of_used: float | None
-    """Of what the cores could do that the network had on average: on a busy machine the fairer figure."""
+    """Share of the peak of the cores used on average, 0…1: more meaningful on a busy machine."""
 
 
 class ProfiledImage(BaseModel):
@@ -54,7 +54,7 @@ class Profile(BaseModel):
     count: int
     """Runs, after one to warm up."""
     stages: list[Stage]
-    """In the order of an image's way."""
+    """In processing order."""
     whole_ms: float
     """From bytes to JSON, measured around all stages; the median of the runs."""
     whole_range_ms: Interval

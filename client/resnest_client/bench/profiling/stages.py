@@ -1,7 +1,7 @@
-"""Which stage of the detector a node of its ONNX graph belongs to, and an operator that a runtime names.
+"""Assigns the nodes of a detector's ONNX graph, and the operators reported by runtimes, to stages.
 
-A node that uses a weight belongs to the part that the weight is named after; any other belongs where the latest of what
-it reads came from. Top-k, RoIAlign and NMS begin stages of their own.
+A node that uses a weight belongs to the stage given by the weight's name; any other node belongs to the stage of its
+latest input. Top-k, RoIAlign and NMS start separate stages.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ OF_POOLING = ("Concat", "Gather")  # they put the levels' regions together, wher
 
 @dataclass(frozen=True)
 class Graph:
-    """What is known of a network whose functions are inlined.
+    """A network with inlined functions, and the stages of its nodes.
 
     Attributes:
         model: the copy with its functions inlined.
@@ -52,11 +52,11 @@ class Graph:
     winograd: bool
 
     def stage_of(self, operator: str) -> str | None:
-        """Return the stage of an operator as a runtime names it; None: its name says nothing.
+        """Return the stage of an operator by the runtime's name of it; None: unknown.
 
-        Runtimes name an operator that they made of several after one of them, and add to it: `relu_1_nchwc`,
-        `fused node_linear`, `node_conv2d_1/WithoutBiases`, and `node_view_acdb_abcd_node_sum` for a change of layout
-        between two.
+        Runtimes name a fused operator after one of its parts, with a prefix or suffix: `relu_1_nchwc`,
+        `fused node_linear`, `node_conv2d_1/WithoutBiases`, and `node_view_acdb_abcd_node_sum` for a layout conversion
+        between two operators.
         """
         operator = operator.removeprefix("fused ")
         if operator in self.names:
