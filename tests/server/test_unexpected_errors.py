@@ -11,6 +11,7 @@ import pytest
 from starlette_compress import CompressMiddleware
 
 from resnest_core.formats import FORMATS
+from resnest_core.formats.answer_format import AnswerFormat
 from resnest_core.runtimes import FakeRuntime
 from resnest_server import detection, routes
 from resnest_server.metrics import Metrics
@@ -56,7 +57,7 @@ def broken(monkeypatch: pytest.MonkeyPatch, place: str) -> FakeRuntime:
     if place == "engine":
         return FakeRuntime(before_run=fail)
     if place == "format":
-        monkeypatch.setitem(FORMATS, "native", fail)
+        monkeypatch.setitem(FORMATS, "native", AnswerFormat(fail))
     elif place == "card":
         monkeypatch.setattr(routes, "_shown", fail)
     elif place == "metrics":
