@@ -18,7 +18,7 @@ def backend_of(detector: Detector) -> Backend:
     """Return a detector's runtime and device. A gateway reports them to its clients, Triton doesn't."""
     if isinstance(detector, InProcessDetector):
         return Backend(detector.runtime.name, detector.runtime.device)
-    from resnest_client import HttpDetector  # its dependencies aren't needed for in-process detectors
+    from resnest_client.http_detector import HttpDetector  # its dependencies aren't needed for in-process detectors
 
     if isinstance(detector, HttpDetector):
         return Backend(detector.served.runtime, detector.served.device)

@@ -225,6 +225,7 @@ def test_all_ways_give_the_same(
 def test_no_password_is_written(data: list[object], figures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resnest_client, "HttpDetector", partial(HttpDetector, transport=Gateway()))
     result = evaluate(*data, "--url", "http://user:secret@gateway:8000", "--output", figures)
+    assert result.exit_code == 0, result.output
     assert read(figures)["url"] == "http://gateway:8000"
     assert "secret" not in figures.read_text() + result.output
 
