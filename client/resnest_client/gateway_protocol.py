@@ -23,6 +23,7 @@ from resnest_core.detector import checked_threshold
 from resnest_core.errors import (
     AccessError,
     ImageTooLargeError,
+    ImageTooNarrowError,
     ModelNotFoundError,
     NotAnImageError,
     ParameterError,
@@ -42,6 +43,7 @@ PROBLEMS: dict[str, type[ResNeStError]] = {
     "not-an-image": NotAnImageError,
     "unsupported-media-type": NotAnImageError,
     "image-too-large": ImageTooLargeError,
+    "image-too-narrow": ImageTooNarrowError,
     "body-too-large": ImageTooLargeError,
     "model-not-found": ModelNotFoundError,
     "bad-parameter": ParameterError,

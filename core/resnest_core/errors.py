@@ -3,7 +3,8 @@
     ResNeStError
     ├── ImageError                 this image can't be used; another one can
     │   ├── NotAnImageError        not bytes of a supported image format, or damaged
-    │   └── ImageTooLargeError     more bytes or pixels than allowed
+    │   ├── ImageTooLargeError     more bytes or pixels than allowed
+    │   └── ImageTooNarrowError    too few pixels on a side for this model
     ├── ParameterError             an argument is out of range
     ├── ModelError
     │   ├── ModelNotFoundError     no model of this name
@@ -38,6 +39,10 @@ class NotAnImageError(ImageError):
 
 class ImageTooLargeError(ImageError):
     """The image has more bytes or pixels than allowed."""
+
+
+class ImageTooNarrowError(ImageError):
+    """The image, resized for the model, has too few pixels on a side."""
 
 
 class ParameterError(ResNeStError):

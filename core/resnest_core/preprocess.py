@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from resnest_core import tensors
 from resnest_core.buckets import WASTE, Buckets, bucket_size_hw
 from resnest_core.card import ModelCard
+from resnest_core.errors import ImageTooNarrowError
 from resnest_core.images import Pixels
 
+MIN_SIDE = 32  # pixels of the network's input: its last map, of stride 32, has one then
 
 @dataclass(frozen=True, eq=False)
 class PreparedImage:
@@ -48,10 +50,19 @@ def prepare(pixels: Pixels, card: ModelCard, buckets: Buckets = Buckets.EXACT, w
     """Resize an image (H, W, 3) to the card's test scale and pad it: to a multiple of its divisor, or to a bucket.
 
     A bucket with more than `waste` times the image's own padded area isn't used.
+
+    Raises:
+        ImageTooNarrowError: the image is so narrow that the network, which pads it little, has no map of it.
     """
     original = pixels.shape[0], pixels.shape[1]
     height, width = resized_size_hw(original, card)
-    padded = np.empty((*bucket_size_hw((height, width), card, buckets, waste), 3), np.uint8)
+    size_hw = bucket_size_hw((height, width), card, buckets, waste)
+    if min(size_hw) < MIN_SIDE:
+        raise ImageTooNarrowError(
+            f"An image of {original[1]}×{original[0]} pixels becomes {width}×{height} for this model, which needs "
+            f"{MIN_SIDE} on each side: send one that is less narrow."
+        )
+    padded = np.empty((*size_hw, 3), np.uint8)
     padded[height:], padded[:height, width:] = 0, 0
     cv2.resize(pixels, (width, height), dst=padded[:height, :width], interpolation=cv2.INTER_LINEAR)
     return PreparedImage(padded, (height, width), original)

@@ -25,6 +25,7 @@ from resnest_export.winograd import use_winograd
 OPSET = 18
 IR_VERSION = 10
 EXAMPLE_SIZE_HW = (320, 544)  # any multiples of 32 that aren't equal
+MIN_SIDE = 33  # where sides aren't multiples of 32: torch.export takes a level's side of one pixel for a constant
 
 
 def export_onnx(detector: TwoStageDetector, card: ModelCard, path: Path, *, winograd: bool = True) -> None:
@@ -66,12 +67,13 @@ def save_with_card(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
 def _trace(network: DeployedDetector, card: ModelCard) -> onnx.ModelProto:
     has_masks = card.has_masks
     batch = torch.export.Dim("batch")
-    step = 32 if card.size_divisor % 32 == 0 else card.size_divisor
+    # Of other sides torch.export can't prove that the levels' sizes fit, and leaves that to the runtime.
+    is_padded = card.size_divisor % 32 == 0
     height, width = (
-        step * torch.export.Dim(name) if step > 1 else torch.export.Dim(name) for name in ("rows", "columns")
+        32 * torch.export.Dim(name) if is_padded else torch.export.Dim(name, min=MIN_SIDE)
+        for name in ("rows", "columns")
     )
-    # Unequal sides; torch.export would specialise a batch of one as a constant.
-    size_hw = tuple(side + step - 32 if step < 32 else side for side in EXAMPLE_SIZE_HW)
+    size_hw = EXAMPLE_SIZE_HW if is_padded else tuple(side + 1 for side in EXAMPLE_SIZE_HW)
     sizes = torch.tensor([size_hw] * 2)
     example = (torch.zeros(2, *size_hw, 3, dtype=torch.uint8), sizes, sizes.clone(), torch.zeros(2, 1))
     if has_masks:
@@ -79,7 +81,12 @@ def _trace(network: DeployedDetector, card: ModelCard) -> onnx.ModelProto:
     dynamic = ({0: batch, 1: height, 2: width}, *({0: batch} for _ in example[1:]))
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
-            torch.export.export(network, example, dynamic_shapes=dynamic),
+            torch.export.export(
+                network,
+                example,
+                dynamic_shapes=dynamic,
+                prefer_deferred_runtime_asserts_over_guards=not is_padded,
+            ),
             dynamo=True,
             opset_version=OPSET,
             input_names=input_names(has_masks),

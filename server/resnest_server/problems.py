@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from resnest_core.errors import (
     AccessError,
     ImageTooLargeError,
+    ImageTooNarrowError,
     ModelNotFoundError,
     NotAnImageError,
     ParameterError,
@@ -56,6 +57,7 @@ PROBLEMS: dict[type[ResNeStError], tuple[HTTPStatus, str]] = {
     NotAnImageError: (HTTPStatus.BAD_REQUEST, "not-an-image"),
     ModelNotFoundError: (HTTPStatus.NOT_FOUND, "model-not-found"),
     ImageTooLargeError: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "image-too-large"),
+    ImageTooNarrowError: (HTTPStatus.UNPROCESSABLE_ENTITY, "image-too-narrow"),
     BodyTooLargeError: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large"),
     UnsupportedMediaTypeError: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type"),
     SlowBodyError: (HTTPStatus.REQUEST_TIMEOUT, "slow-body"),

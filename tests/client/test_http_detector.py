@@ -22,6 +22,7 @@ from resnest_core.drawing import encode
 from resnest_core.errors import (
     AccessError,
     ImageTooLargeError,
+    ImageTooNarrowError,
     ModelNotFoundError,
     NotAnImageError,
     ParameterError,
@@ -134,6 +135,7 @@ def test_no_such_model(name: str) -> None:
         (problem(413, "image-too-large"), ImageTooLargeError),
         (problem(413, "body-too-large"), ImageTooLargeError),
         (problem(404, "model-not-found"), ModelNotFoundError),
+        (problem(422, "image-too-narrow"), ImageTooNarrowError),
         (problem(422, "bad-parameter"), ParameterError),
         (problem(503, "unavailable"), RuntimeUnavailableError),
         (problem(408, "slow-body"), RuntimeUnavailableError),

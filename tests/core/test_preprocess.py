@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from resnest_core import tensors
 from resnest_core.card import ModelCard
+from resnest_core.errors import ImageTooNarrowError
 from resnest_core.images import Pixels, load_image
 from resnest_core.preprocess import prepare, resized_size_hw, stack
 from resnest_core.runtimes.fake import FAKE_CARD
@@ -157,3 +158,11 @@ def test_stack_pads_all_to_the_largest(sizes_hw: list[tuple[int, int]], seed: in
         height, width, _ = image.pixels.shape
         np.testing.assert_array_equal(row[:height, :width], image.pixels)
         assert not row[height:].any() and not row[:, width:].any()
+
+
+@pytest.mark.parametrize("size_hw", [(10, 1000), (1000, 10)])
+def test_what_has_no_map_of_stride_32_is_refused(size_hw: tuple[int, int]) -> None:
+    card = SMALL.model_copy(update={"size_divisor": 1})
+    with pytest.raises(ImageTooNarrowError, match=r"1000.* becomes .*needs 32 on each side"):
+        prepare(noise(0, *size_hw), card)
+    assert min(prepare(noise(0, *size_hw), SMALL).pixels.shape[:2]) == 32  # padded to it
