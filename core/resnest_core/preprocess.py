@@ -18,6 +18,7 @@ from resnest_core.images import Pixels
 
 MIN_SIDE = 32  # pixels of the network's input: its last map, of stride 32, has one then
 
+
 @dataclass(frozen=True, eq=False)
 class PreparedImage:
     """An image prepared as the network's input.

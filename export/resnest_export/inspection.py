@@ -73,8 +73,11 @@ def _of_configuration(file: Path) -> dict[str, Any]:
 
 def _of_checkpoint(file: Path, config: Path | None) -> dict[str, Any]:
     try:
-        from resnest_export.checkpoint import load_checkpoint, num_classes
-        from resnest_export.configured import configured_detector
+        import torch
+
+        from resnest_export.checkpoint import import_weights, load_checkpoint, num_classes
+        from resnest_export.configured import configured_detector, explained
+        from resnest_export.models import build
     except ImportError as error:
         raise MissingExtraError(error.name or "torch", "export") from error
     checkpoint = load_checkpoint(file)
@@ -89,6 +92,9 @@ def _of_checkpoint(file: Path, config: Path | None) -> dict[str, Any]:
     try:
         found["num_classes"] = num_classes(checkpoint.state_dict)
         configured = configured_detector(None, config, checkpoint)
+        with torch.device("meta"):
+            detector = build(configured.config)
+        import_weights(detector, checkpoint.state_dict, "the detector of its configuration", explained)
     except ConfigError as error:
         return found | {"refused": list(error.refusals) or [str(error)]}
     except ResNeStError as error:

@@ -39,6 +39,16 @@ def test_masks_follow_from_the_mask_size() -> None:
     assert not FAKE_CARD.model_copy(update={"mask_size": None}).has_masks
 
 
+def test_cards_of_earlier_files_mean_the_published_settings() -> None:
+    """They lack what a configuration may change now; their networks and preprocessing were the published ones."""
+    added = ("keep_ratio", "size_divisor", "pad_size_hw", "pad_is_image", "mean", "std", "channel_order", "nms")
+    content = FAKE_CARD.model_dump(mode="json", exclude={*added, "mask_threshold"})
+    card = ModelCard.model_validate(content)
+    assert (card.keep_ratio, card.size_divisor, card.pad_size_hw, card.channel_order) == (True, 32, None, "rgb")
+    assert (card.mean, card.std) == ((123.68, 116.779, 103.939), (58.393, 57.12, 57.375))
+    assert (card.nms["iou_threshold"], card.mask_threshold) == (0.5, 0.5)
+
+
 def test_card_is_frozen() -> None:
     with pytest.raises(ValidationError):
         FAKE_CARD.name = "other"

@@ -22,5 +22,6 @@ def test_a_gateway_falls_back_and_says_so(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_a_gateway_that_must_not_does_not_start() -> None:
-    with pytest.raises(InvalidModelError, match=r"model\.plan: run `resnest export NAME --checkpoint demo\.pth --name demo --to"):
+    remedy = r"model\.plan: run `resnest export NAME --checkpoint demo\.pth --name demo --to"
+    with pytest.raises(InvalidModelError, match=remedy):
         load_engines(Settings(runtime="tensorrt", repository=REPOSITORY, fallback=False))

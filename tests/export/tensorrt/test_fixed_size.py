@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from resnest_core.errors import ParameterError
 from resnest_export.models import ZOO, build
-from resnest_export.tensorrt.fixed_size import FixedSizeDetector, all_rois
+from resnest_export.tensorrt.fixed_size import FixedSizeDetector, all_rois, check_settings
+from tests.export.mmdet_config.texts import changed
 
 CLASSES = 4
 DEMO = build(ZOO["demo"])
@@ -56,3 +59,22 @@ def test_candidates_are_counted() -> None:
 def test_rois_name_their_image() -> None:
     boxes = torch.arange(16.0).view(2, 2, 4)
     assert all_rois(boxes).tolist() == [[0, 0, 1, 2, 3], [0, 4, 5, 6, 7], [1, 8, 9, 10, 11], [1, 12, 13, 14, 15]]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "reason"),
+    [
+        ("model.test_cfg.rcnn.nms", {"type": "soft_nms", "iou_threshold": 0.5}, "soft-NMS"),
+        ("model.test_cfg.rpn.nms_pre", 1001, "test_rpn.nms_pre 1001, more than the 1000"),
+        ("model.test_cfg.rpn.max_per_img", 3841, "test_rpn.max_per_img 3841, more than TopK's 3840"),
+        ("model.data_preprocessor.pad_size_divisor", 1, "padding to multiples of 1, which isn't"),
+    ],
+)
+def test_what_an_engine_cannot_do_is_refused_with_the_reason(path: str, value: object, reason: str) -> None:
+    with pytest.raises(ParameterError, match=f"A TensorRT engine can't have .*{reason}.*: export to onnx"):
+        check_settings(changed(path, value))
+
+
+def test_what_an_engine_can_do_is_not_refused() -> None:
+    check_settings(ZOO["cascade_mask_rcnn_s101"].settings)
+    check_settings(changed("model.test_cfg.rpn.nms_pre", 1000))
