@@ -209,7 +209,8 @@ def _as_float32(weights: dict[str, Any], path: Path) -> dict[str, Tensor]:
     if strange:
         kinds = ", ".join(sorted(set(strange.values())))
         raise CheckpointError(
-            f"{path} has {len(strange)} weights that aren't plain tensors ({kinds}): {named(sorted(strange))}."
+            f"{path} has {len(strange)} weights that aren't plain tensors ({kinds}): {named(sorted(strange))}; save it "
+            "with plain ones."
         )
     found: dict[str, Tensor] = {}
     infinite: list[str] = []

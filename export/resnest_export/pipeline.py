@@ -77,9 +77,9 @@ class ExportSource:
         if request.max_detections is not None:
             whole = whole.with_detections(request.max_detections)
         config = whole if request.max_proposals is None else whole.with_proposals(request.max_proposals)
+        detector = build_with_weights(config, checkpoint)
         names = class_names(config.num_classes, request.classes_file, checkpoint, config.settings.classes)
         ids = category_ids(request.category_ids, names)
-        detector = build_with_weights(config, checkpoint)
         return cls(request, checkpoint, configured, config, whole, detector, names, ids, photographs)
 
     @property

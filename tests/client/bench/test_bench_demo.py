@@ -101,7 +101,7 @@ def test_all_survives_a_child_that_is_killed(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(all_models, "_measure", _killed)
     jobs = [all_models.Job(name, "onnxruntime", "cpu", None, tmp_path) for name in ("one", "two")]
     results = list(all_models.measure_all(jobs, Plan([], Bounds(count=1), Bounds()), range(1, 3)))
-    assert [isinstance(result, all_models.Failure) and "too little memory" in result.reason for result in results] == [
+    assert [isinstance(result, all_models.Failure) and "ran out of memory" in result.reason for result in results] == [
         True
     ] * 2
 

@@ -307,9 +307,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_reading_takes_less_than_half_a_second(path: Path) -> None:
-    start = time.process_time()
+    start = time.thread_time()
     settings_from_config(read_config_file(path))
-    assert time.process_time() - start < 0.5
+    assert time.thread_time() - start < 0.5
 
 
 def test_infinite_numbers_are_refused_where_they_matter() -> None:

@@ -88,7 +88,7 @@ def test_without_a_gpu_it_says_what_to_do(checkpoint: Path, tmp_path: Path, monk
     monkeypatch.setattr(building, "find_spec", lambda _: object())
     monkeypatch.setattr(Cuda, "gpu", no_gpu)
     result = export("--checkpoint", checkpoint, "--to", "tensorrt", "--repository", tmp_path)
-    assert "name the one to build for with --sm" in refused(result, RuntimeUnavailableError)
+    assert "give the target's compute capability with --sm" in refused(result, RuntimeUnavailableError)
 
 
 def test_a_gate_that_nothing_can_measure_is_refused(checkpoint: Path, tmp_path: Path) -> None:
