@@ -223,7 +223,9 @@ def _as_float32(weights: dict[str, Any], path: Path) -> dict[str, Tensor]:
             if value.numel() and not all(bool(one.isfinite()) for one in value.aminmax()):
                 infinite.append(key)
         storage = value.untyped_storage()
-        if not value.is_contiguous() or storage.nbytes() != value.nbytes or storage.data_ptr() in storages:
+        # Not is_contiguous(), which lets sides of one have any stride: torch.export numbers its nodes by those, too.
+        plain_stride = torch.empty(value.shape, device="meta").stride()
+        if value.stride() != plain_stride or storage.nbytes() != value.nbytes or storage.data_ptr() in storages:
             value = value.clone(memory_format=torch.contiguous_format)
         storages.add(value.untyped_storage().data_ptr())
         found[key] = value
