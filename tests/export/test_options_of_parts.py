@@ -73,7 +73,7 @@ def test_without_avg_down_stride_split_attention_takes_the_stride() -> None:
         y = F.relu(block.bn1(block.conv1(x)))
         splits = F.relu(block.conv2.bn0(F.conv2d(y, block.conv2.conv.weight, stride=2, padding=1, groups=2)))
         y = block.conv2.weighted_sum(splits, block.conv2.weights(splits))
-        shortcut = block.downsample[2](block.downsample[1](F.avg_pool2d(x, 2)))  # type: ignore[index,operator]
+        shortcut = block.downsample[2](block.downsample[1](F.avg_pool2d(x, 2)))  # type: ignore[index]
         expected = F.relu(block.bn3(block.conv3(y)) + shortcut)
         torch.testing.assert_close(block(x), expected)
         assert pooled(x).shape == expected.shape and not torch.allclose(pooled(x), expected)
