@@ -61,15 +61,16 @@ def detect(
     api_key: ApiKeyOption = None,
     concurrency: ConcurrencyOption = None,
     score_threshold: Annotated[
-        float | None, typer.Option(help="0…1; nothing at or below it is answered. Drawings: 0.3 if not given.")
+        float | None,
+        typer.Option(help="0…1: only detections above it are returned. Default: the model's own; for drawings 0.3."),
     ] = None,
-    answer_format: Annotated[str, typer.Option("--format", help=f"Of the JSON: {', '.join(FORMATS)}.")] = "native",
-    masks: Annotated[str, typer.Option(help=f"Form of the masks: {', '.join(MASK_FORMS)} or none.")] = "rle",
+    answer_format: Annotated[str, typer.Option("--format", help=f"Response format: {', '.join(FORMATS)}.")] = "native",
+    masks: Annotated[str, typer.Option(help=f"Mask encoding: {', '.join(MASK_FORMS)} or none.")] = "rle",
     output: Annotated[
         Path | None,
         typer.Option(
-            help="FILE.json for a list of answers; FILE.jsonl for one a line, as they come: run again, the command "
-            "does what isn't there yet; or a folder for drawn images. Else JSON on stdout."
+            help="FILE.json: a list of responses. FILE.jsonl: one response per line, written as it arrives; a second "
+            "run resumes. A folder: drawn images. Default: JSON on stdout."
         ),
     ] = None,
 ) -> None:

@@ -22,28 +22,32 @@ if TYPE_CHECKING:
 GRPC = "grpc://"
 HIDDEN = "…"
 
-ModelOption = Annotated[str | None, typer.Option("--model", help="Name of the model; the default one if not given.")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="Name of the model. Default: the server's or repository's default model.")
+]
 RuntimeOption = Annotated[
     str | None,
-    typer.Option("--runtime", help=f"{', '.join(RUNTIMES)}; else the first of those installed."),
+    typer.Option("--runtime", help=f"{', '.join(RUNTIMES)}. Default: the first of these that is installed."),
 ]
 DeviceOption = Annotated[
-    str | None, typer.Option("--device", help=f"{' or '.join(devices())}; the runtime's own if not given.")
+    str | None, typer.Option("--device", help=f"{' or '.join(devices())}. Default: the runtime's first choice.")
 ]
 RepositoryOption = Annotated[Path | None, typer.Option("--repository", help="The model repository.")]
 UrlOption = Annotated[
     str | None,
-    typer.Option("--url", help="To ask instead: a gateway, http://localhost:8000, or Triton, grpc://localhost:8001."),
+    typer.Option(
+        "--url", help="Send images to a server: a gateway, http://localhost:8000, or Triton, grpc://localhost:8001."
+    ),
 ]
 ApiKeyOption = Annotated[
-    str | None, typer.Option("--api-key", help="Of the gateway; better in the environment, as RESNEST_API_KEY.")
+    str | None, typer.Option("--api-key", help="Key of the gateway; safer in the environment, as RESNEST_API_KEY.")
 ]
 ConcurrencyOption = Annotated[
     int | None,
     typer.Option(
         "--concurrency",
-        help="Requests in flight at a time; if not given "
-        f"{MAX_CONCURRENCY} to a gateway, {GRPC_MAX_CONCURRENCY} to Triton.",
+        help="Number of concurrent requests. "
+        f"Default: {MAX_CONCURRENCY} to a gateway, {GRPC_MAX_CONCURRENCY} to Triton.",
     ),
 ]
 

@@ -55,53 +55,66 @@ def export(
     detector: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME]", help="Such as mask_rcnn_s50; not needed where the checkpoint or --config tells it."
+            metavar="[NAME]", help="A published detector, such as mask_rcnn_s50; optional if there is a configuration."
         ),
     ] = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="mmdetection's .pth, also your own fine-tuned one; else the published one is fetched."),
+        typer.Option(help="mmdetection's .pth, published or your own. Default: download the published one."),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="mmdetection's configuration; else the text that the checkpoint keeps of it.")
+        Path | None, typer.Option(help="mmdetection's configuration. Default: the one that the checkpoint contains.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="The model's own name in the repository; else NAME.")
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Name of the model to write. Default: NAME, or the nearest published detector's."
+        ),
     ] = None,
     classes: Annotated[
         Path | None,
-        typer.Option(help="Names of the classes, one a line; else the configuration's, the checkpoint's, or COCO's."),
+        typer.Option(
+            help="File with one class name per line. Default: the configuration's, the checkpoint's, or COCO's."
+        ),
     ] = None,
     category_ids: Annotated[
-        str | None, typer.Option(help="The classes' ids: N,N,… or a file with one a line; else COCO's, or 1…N.")
+        str | None,
+        typer.Option(help="Category ids of the classes: N,N,… or a file with one per line. Default: COCO's, or 1…N."),
     ] = None,
     ema: Annotated[bool, typer.Option("--ema", help="Export the checkpoint's averaged weights.")] = False,
     to: Annotated[
-        Target, typer.Option(help="The format; openvino and tensorrt come beside the ONNX file.")
+        Target, typer.Option(help="Format; openvino and tensorrt are written beside the ONNX file.")
     ] = Target.ONNX,
     precision: Annotated[
         Precision,
-        typer.Option(help="Of the network; the model is called MODEL_int8 and so on. fp16, fp8: TensorRT only."),
+        typer.Option(help="Precision of the network; others than fp32 write MODEL_int8 etc. fp16, fp8: TensorRT only."),
     ] = Precision.FP32,
     calibration: Annotated[
-        Path | None, typer.Option(help="For int8 and fp8: a folder of photographs like those it will see.")
+        Path | None,
+        typer.Option(help="For int8 and fp8: folder of photographs similar to those that the model will process."),
     ] = None,
     max_proposals: Annotated[
-        int | None, typer.Option(min=1, help="Of the box heads: fewer are faster, and find less.")
+        int | None,
+        typer.Option(min=1, help="Maximum number of proposals for the box heads; fewer are faster and find less."),
     ] = None,
     max_detections: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Of an image, at most; else as configured, such as 100.")
+        int | None,
+        typer.Option(
+            min=1, max=1000, help="Maximum number of detections per image. Default: as configured, such as 100."
+        ),
     ] = None,
     gate: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Refuse a model that loses more AP than this, say 0.005, beside fp32."),
+        typer.Option(
+            min=0, max=1, help="Refuse a model whose AP is lower than fp32's by more than this, such as 0.005."
+        ),
     ] = None,
-    annotations: Annotated[Path | None, typer.Option(help="For --gate: COCO's instances in JSON.")] = None,
-    images: Annotated[Path | None, typer.Option(help="For --gate: the folder of their images.")] = None,
+    annotations: Annotated[Path | None, typer.Option(help="For --gate: annotations, COCO's instances in JSON.")] = None,
+    images: Annotated[Path | None, typer.Option(help="For --gate: folder of the annotated images.")] = None,
     repository: Annotated[
         Path, typer.Option(envvar="RESNEST_REPOSITORY", help="The model repository to write into.")
     ] = REPOSITORY,
-    platform: Annotated[Platform, typer.Option(help="What runs the network in Triton.")] = Platform.CPU,
+    platform: Annotated[Platform, typer.Option(help="Triton platform that runs the network.")] = Platform.CPU,
     builder: cli_options.BuilderOption = None,
     sm: cli_options.SmOption = None,
     buckets: cli_options.BucketsOption = Buckets.RATIOS,

@@ -20,21 +20,24 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     model: Annotated[
-        list[str] | None, typer.Option(help="Model to serve, several times for several; else all.")
+        list[str] | None, typer.Option(help="Model to serve; repeat it for several. Default: all.")
     ] = None,
     runtime: Annotated[
         str | None,
-        typer.Option(help=f"{', '.join(RUNTIMES)}, or triton for a Triton server; else the first of those installed."),
+        typer.Option(
+            help=f"{', '.join(RUNTIMES)}, or triton for a Triton server. Default: the first of these that is installed."
+        ),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help=f"{' or '.join(devices())}; else the runtime's first choice.")
+        str | None, typer.Option(help=f"{' or '.join(devices())}. Default: the runtime's first choice.")
     ] = None,
-    triton_url: Annotated[str | None, typer.Option(help="Triton's gRPC address; localhost:8001 if not given.")] = None,
+    triton_url: Annotated[str | None, typer.Option(help="gRPC address of Triton. Default: localhost:8001.")] = None,
     repository: Annotated[Path | None, typer.Option(help="The model repository.")] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 if not given.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 8000 if not given.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on. Default: 8000.")] = None,
     insecure: Annotated[
-        bool | None, typer.Option("--insecure", help="Serve without keys where others can reach.")
+        bool | None,
+        typer.Option("--insecure", help="Allow serving without API keys on an address that other machines can reach."),
     ] = None,
 ) -> None:
     """Serve models over HTTP. These and more settings are also environment variables, RESNEST_…"""
