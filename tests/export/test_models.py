@@ -158,11 +158,11 @@ def test_anchors_of_several_scales_are_ordered_ratio_by_ratio() -> None:
 
 
 def test_coders_means_move_and_borders_clip() -> None:
-    box, deltas, sizes = torch.tensor([10.0, 20, 30, 60]), torch.zeros(4), torch.tensor([50, 100])
+    box, deltas, sizes = torch.tensor([[10.0, 20, 30, 60]]), torch.zeros(1, 4), torch.tensor([[50, 100]])
     coder = BoxCoderSettings(means=(0.5, 0.0, 0.0, 0.0))
-    assert boxes.decode_and_clip(box, deltas, coder, sizes).tolist() == [20, 20, 40, 50]
+    assert boxes.decode_and_clip(box, deltas, coder, sizes).tolist() == [[20, 20, 40, 50]]
     open_border = BoxCoderSettings(means=(0.5, 0.0, 0.0, 0.0), clip_border=False)
-    assert boxes.decode_and_clip(box, deltas, open_border, sizes).tolist() == [20, 20, 40, 60]
+    assert boxes.decode_and_clip(box, deltas, open_border, sizes).tolist() == [[20, 20, 40, 60]]
 
 
 def test_keys_of_heads_without_norm_are_mmdetections() -> None:

@@ -25,9 +25,11 @@ def decode(boxes_xyxy: Tensor, deltas: Tensor, coder: BoxCoderSettings) -> Tenso
 
 
 def decode_and_clip(boxes_xyxy: Tensor, deltas: Tensor, coder: BoxCoderSettings, sizes_hw: Tensor) -> Tensor:
-    """Decode, and clip to the images of `sizes_hw` if the coder does so; shapes broadcast as in `decode` and `clip`."""
+    """Decode boxes (N, 4) or (N, M, 4), and clip them to images of `sizes_hw` (N, 2) if the coder does so."""
     decoded = decode(boxes_xyxy, deltas, coder)
-    return clip(decoded, sizes_hw) if coder.clip_border else decoded
+    if not coder.clip_border:
+        return decoded
+    return clip(decoded, sizes_hw[:, None] if decoded.dim() == 3 else sizes_hw)
 
 
 def clip(boxes_xyxy: Tensor, sizes_hw: Tensor) -> Tensor:

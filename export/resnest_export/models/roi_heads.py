@@ -53,7 +53,7 @@ class RoIHead(nn.Module):
         """
         logits, deltas = self.bbox_head(pool(pyramid, rois, self.settings.bbox_roi_extractors[0]))
         coder = self.settings.bbox_heads[0].coder
-        refined = boxes.decode_and_clip(rois[:, None, 1:], deltas, coder, sizes_hw[:, None])
+        refined = boxes.decode_and_clip(rois[:, None, 1:], deltas, coder, sizes_hw)
         return logits.softmax(1)[:, :-1], refined
 
     def masks(self, pyramid: Sequence[Tensor], rois: Tensor, labels: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ class CascadeRoIHead(nn.Module):
             if settings.class_agnostic:
                 deltas = deltas.squeeze(1)
             elif stage == last:
-                refined = boxes.decode_and_clip(rois[:, None, 1:], deltas, settings.coder, sizes_hw[:, None])
+                refined = boxes.decode_and_clip(rois[:, None, 1:], deltas, settings.coder, sizes_hw)
                 return self._mean(stage_logits), refined
             else:
                 best = logits[:, :-1].argmax(1)  # (R,)

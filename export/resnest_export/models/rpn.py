@@ -74,10 +74,9 @@ class RPN(nn.Module):
         index = index.clamp(max=deltas.shape[1] - 1)
         anchors = boxes.anchors_at(index, x.shape[3], level, self.anchors)
         deltas = deltas.gather(1, index[..., None].expand(-1, -1, 4))
-        decoded = boxes.decode_and_clip(anchors, deltas, self.coder, image_sizes[:, None])
+        decoded = boxes.decode_and_clip(anchors, deltas, self.coder, image_sizes)
         least = self.test.min_bbox_size
         if least < 0:
             return decoded, scores
-        smallest = decoded[..., :2] + least if least else decoded[..., :2]
-        too_small = (decoded[..., 2:] <= smallest).any(-1)
+        too_small = (decoded[..., 2:] <= (decoded[..., :2] + least if least else decoded[..., :2])).any(-1)
         return decoded, scores.masked_fill(too_small, -torch.inf)
