@@ -87,14 +87,14 @@ class CascadeRoIHead(nn.Module):
             logits, deltas = head(pool(pyramid, rois, self.settings.bbox_roi_extractors[stage]))
             stage_logits.append(logits)
             if settings.class_agnostic:
-                deltas = deltas.squeeze(1)
+                regions, deltas = rois[:, 1:], deltas.squeeze(1)
             elif stage == last:
                 refined = boxes.decode_and_clip(rois[:, None, 1:], deltas, settings.coder, sizes_hw)
                 return self._mean(stage_logits), refined
             else:
                 best = logits[:, :-1].argmax(1)  # (R,)
-                deltas = deltas.gather(1, best[:, None, None].expand(-1, 1, 4)).squeeze(1)
-            refined = boxes.decode_and_clip(rois[:, 1:], deltas, settings.coder, sizes_hw)
+                regions, deltas = rois[:, 1:], deltas.gather(1, best[:, None, None].expand(-1, 1, 4)).squeeze(1)
+            refined = boxes.decode_and_clip(regions, deltas, settings.coder, sizes_hw)
             rois = torch.cat([rois[:, :1], refined], dim=1)
         return self._mean(stage_logits), rois[:, None, 1:]
 
