@@ -37,8 +37,9 @@ class ModelCard(BaseModel):
     """Padded height and width are multiples of this."""
     pad_size_hw: tuple[int, int] | None = None
     """(height, width) that images are padded to at least, before `size_divisor` applies; None: no fixed size."""
-    pad_is_image: bool = False
-    """Whether the padding to `pad_size_hw` counts as black image: it is normalised, and boxes may reach into it."""
+    pad_rgb: tuple[int, int, int] | None = None
+    """Colour of the padding to `pad_size_hw` where that counts as image: it is normalised, and boxes may reach into it
+    before they are clipped; None: it is 0 after normalisation."""
     mean: tuple[float, float, float] = (123.68, 116.779, 103.939)
     """Subtracted in the network, per channel in `channel_order`, in units of 0…255."""
     std: tuple[float, float, float] = (58.393, 57.12, 57.375)
@@ -63,6 +64,11 @@ class ModelCard(BaseModel):
     project_version: str
     precision: str = "fp32"
     notes: str = ""
+
+    @property
+    def fixed_size_hw(self) -> tuple[int, int] | None:
+        """(height, width) that every image is resized to; None with `keep_ratio`."""
+        return None if self.keep_ratio else (self.test_scale[1], self.test_scale[0])
 
     @model_validator(mode="after")
     def _one_id_a_class(self) -> ModelCard:

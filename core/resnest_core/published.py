@@ -29,6 +29,10 @@ class Published:
     def checkpoint_sha256_prefix(self) -> str:
         return self.date_and_hash.rpartition("-")[2]
 
+    def is_checkpoint(self, sha256: str) -> bool:
+        """Whether a file with this sha256 is the published checkpoint."""
+        return sha256.startswith(self.checkpoint_sha256_prefix)
+
     @property
     def checkpoint_path(self) -> str:
         """Address of the checkpoint, relative to BASE_URL, percent-encoded."""
@@ -65,5 +69,4 @@ PUBLISHED: dict[str, Published] = {
 
 def published_weights(checkpoint_sha256: str) -> Published | None:
     """Return the row of the published checkpoint with this sha256; None: there is none."""
-    rows = (row for row in PUBLISHED.values() if checkpoint_sha256.startswith(row.checkpoint_sha256_prefix))
-    return next(rows, None)
+    return next((row for row in PUBLISHED.values() if row.is_checkpoint(checkpoint_sha256)), None)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from resnest_core.errors import CheckpointError, ModelNotFoundError
-from resnest_core.published import PUBLISHED
+from resnest_core.published import PUBLISHED, published_weights
 from resnest_export.checkpoint import Checkpoint, num_classes
 from resnest_export.mmdet_config import (
     DetectorSettings,
-    differences,
+    differences_from_published,
     nearest_published,
     read_config,
     read_config_file,
@@ -62,11 +62,7 @@ class ConfiguredDetector:
     @property
     def differences(self) -> list[tuple[str, Any, Any]]:
         """What differs from the nearest published detector: (path, its value, this detector's)."""
-        return [
-            (path, theirs, ours)
-            for path, theirs, ours in differences(ZOO[self.nearest].settings, self.config.settings)
-            if path != "classes"
-        ]
+        return differences_from_published(self.config.settings, self.nearest)
 
 
 def find_config(name: str) -> DetectorConfig:
@@ -80,13 +76,16 @@ def find_config(name: str) -> DetectorConfig:
     return ZOO[name]
 
 
-def configured_detector(name: str | None, config_file: Path | None, checkpoint: Checkpoint) -> ConfiguredDetector:
+def configured_detector(
+    name: str | None, config_file: Path | None, checkpoint: Checkpoint, *, names_given: bool = False
+) -> ConfiguredDetector:
     """Return the detector of a checkpoint: of the configuration file, else of its own text, else of the name.
 
     Args:
         name: a row of the table of detectors, or None.
         config_file: mmdetection's configuration, or None.
         checkpoint: the weights, with the text of their configuration if there is one.
+        names_given: whether the classes' names are given elsewhere, so that the configuration's don't matter.
 
     Raises:
         ModelNotFoundError: there is neither a configuration nor a name, or no detector of this name.
@@ -95,16 +94,14 @@ def configured_detector(name: str | None, config_file: Path | None, checkpoint: 
     """
     if name is not None:
         find_config(name)
-    published = next(
-        (row.name for row in PUBLISHED.values() if checkpoint.sha256.startswith(row.checkpoint_sha256_prefix)), None
-    )
-    if config_file is None and published is not None and name in (None, published):
-        return ConfiguredDetector(ZOO[published], "the published detector", published)
+    published = published_weights(checkpoint.sha256)
+    if config_file is None and published is not None and name in (None, published.name):
+        return ConfiguredDetector(ZOO[published.name], "the published detector", published.name)
     if config_file is not None:
-        return _of(read_config_file(config_file), str(config_file), name, checkpoint)
-    if checkpoint.config_text is not None:
+        return _of(read_config_file(config_file), str(config_file), name, checkpoint, names_given)
+    if checkpoint.config is not None:
         source = "the configuration in the checkpoint"
-        return _of(read_config(checkpoint.config_text), source, name, checkpoint)
+        return _of(read_config(checkpoint.config.text), source, name, checkpoint, names_given)
     if name is None:
         raise ModelNotFoundError(
             "The checkpoint holds no configuration: pass it with --config, or name the detector, one of "
@@ -120,8 +117,8 @@ def configured_detector(name: str | None, config_file: Path | None, checkpoint: 
     return ConfiguredDetector(config, f"the published {name}", nearest, (note,))
 
 
-def _of(section: Any, source: str, name: str | None, checkpoint: Checkpoint) -> ConfiguredDetector:
-    settings = settings_from_config(section, {"classes": checkpoint.classes} if checkpoint.classes else None)
+def _of(section: Any, source: str, name: str | None, checkpoint: Checkpoint, names_given: bool) -> ConfiguredDetector:
+    settings = settings_from_config(section, checkpoint.classes, names_given=names_given)
     count = num_classes(checkpoint.state_dict)
     if count != settings.num_classes:
         raise CheckpointError(
@@ -129,7 +126,7 @@ def _of(section: Any, source: str, name: str | None, checkpoint: Checkpoint) -> 
             "configuration that it was trained with."
         )
     nearest = nearest_published(settings)
-    notes = [note for note in (registered_code(section),) if note]
+    notes = registered_code(section)
     if name is not None and ZOO[name].family != settings.family:
         notes.append(f"The configuration decides: it is of a {settings.family}, not of a {ZOO[name].family} as {name}.")
     return ConfiguredDetector(DetectorConfig(name or nearest, settings), source, nearest, tuple(notes))

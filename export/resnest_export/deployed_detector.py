@@ -25,7 +25,8 @@ class DeployedDetector(nn.Module):
         self.detector = detector
         self.is_bgr = card.channel_order == "bgr"
         self.score_threshold = card.score_threshold
-        self.image_pad_hw = card.pad_size_hw if card.pad_is_image else None
+        self.pad_size_hw = card.pad_size_hw
+        self.pad_rgb = card.pad_rgb
         self.register_buffer("mean", torch.tensor(card.mean), persistent=False)
         self.register_buffer("std", torch.tensor(card.std), persistent=False)
 
@@ -59,12 +60,12 @@ class DeployedDetector(nn.Module):
     def normalize(self, images: Tensor, image_sizes: Tensor) -> Tensor:
         """Return float (B, 3, H, W) of uint8 (B, H, W, 3): normalised inside `image_sizes` (B, 2), 0 outside.
 
-        Padding that counts as image is normalised black.
+        Padding that counts as image is normalised in its colour.
         """
         inside = self._inside(images, image_sizes)
         pixels = images.float()
-        if self.image_pad_hw is not None:
-            pixels = pixels * inside.permute(0, 2, 3, 1)
+        if self.pad_rgb is not None:
+            pixels = torch.where(inside.permute(0, 2, 3, 1), pixels, pixels.new_tensor(self.pad_rgb))
             inside = self._inside(images, self._sizes_with_pad(image_sizes))
         if self.is_bgr:
             pixels = pixels.flip(-1)
@@ -79,6 +80,6 @@ class DeployedDetector(nn.Module):
 
     def _sizes_with_pad(self, image_sizes: Tensor) -> Tensor:
         """Return (B, 2): the height and width that count as image."""
-        if self.image_pad_hw is None:
+        if self.pad_rgb is None:
             return image_sizes
-        return torch.maximum(image_sizes, image_sizes.new_tensor(self.image_pad_hw))
+        return torch.maximum(image_sizes, image_sizes.new_tensor(self.pad_size_hw))

@@ -15,6 +15,7 @@ import resnest_core
 from resnest_core.card import ModelCard
 from resnest_core.detector import InProcessDetector
 from resnest_core.errors import ParameterError
+from resnest_core.masks import THRESHOLD
 from resnest_core.published import PUBLISHED
 from resnest_core.repository import network_path
 from resnest_core.runtimes import RUNTIMES, preferred_runtime
@@ -30,7 +31,6 @@ from resnest_export.quantize import calibration_images, quantize
 from resnest_export.request import ExportRequest
 from resnest_export.to_onnx import export_onnx, save_with_card
 
-MASK_THRESHOLD = 0.5  # of detectors without masks, where it decides nothing
 ON_CPUS = (Precision.INT8, Precision.BF16)
 """Precisions below fp32 that CPUs run; the others are of TensorRT's engines."""
 
@@ -72,7 +72,9 @@ class ExportSource:
         """
         photographs = () if request.calibration is None else tuple(calibration_images(request.calibration))
         checkpoint = load_checkpoint(request.checkpoint, use_ema=request.use_ema)
-        configured = configured_detector(request.detector, request.config, checkpoint)
+        configured = configured_detector(
+            request.detector, request.config, checkpoint, names_given=request.classes_file is not None
+        )
         whole = configured.config
         if request.max_detections is not None:
             whole = whole.with_detections(request.max_detections)
@@ -208,7 +210,7 @@ def make_card(
     settings = config.settings
     published = (
         row is not None
-        and checkpoint.sha256.startswith(row.checkpoint_sha256_prefix)
+        and row.is_checkpoint(checkpoint.sha256)
         and precision is Precision.FP32
         and settings == ZOO[row.name].settings
     )
@@ -226,7 +228,7 @@ def make_card(
         keep_ratio=preprocessing.keep_ratio,
         size_divisor=preprocessing.size_divisor,
         pad_size_hw=preprocessing.pad.size_hw if preprocessing.pad else None,
-        pad_is_image=preprocessing.pad is not None and preprocessing.pad.before_normalization,
+        pad_rgb=preprocessing.pad.rgb if preprocessing.pad else None,
         mean=preprocessing.mean,
         std=preprocessing.std,
         channel_order=preprocessing.channel_order,
@@ -235,7 +237,7 @@ def make_card(
         nms={name: value for name, value in asdict(test.nms).items() if value is not None},
         max_detections=test.max_per_img,
         mask_size=settings.roi_head.mask_size,
-        mask_threshold=MASK_THRESHOLD if test.mask_thr_binary is None else test.mask_thr_binary,
+        mask_threshold=THRESHOLD if test.mask_thr_binary is None else test.mask_thr_binary,
         box_ap=row.box_ap if row and published else None,
         mask_ap=row.mask_ap if row and published else None,
         checkpoint=checkpoint_path.name,

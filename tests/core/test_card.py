@@ -41,7 +41,7 @@ def test_masks_follow_from_the_mask_size() -> None:
 
 def test_cards_of_earlier_files_mean_the_published_settings() -> None:
     """They lack what a configuration may change now; their networks and preprocessing were the published ones."""
-    added = ("keep_ratio", "size_divisor", "pad_size_hw", "pad_is_image", "mean", "std", "channel_order", "nms")
+    added = ("keep_ratio", "size_divisor", "pad_size_hw", "pad_rgb", "mean", "std", "channel_order", "nms")
     content = FAKE_CARD.model_dump(mode="json", exclude={*added, "mask_threshold"})
     card = ModelCard.model_validate(content)
     assert (card.keep_ratio, card.size_divisor, card.pad_size_hw, card.channel_order) == (True, 32, None, "rgb")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from resnest_export.checkpoint import Checkpoint
+from resnest_export.deployed_detector import DeployedDetector
 from resnest_export.mmdet_config.settings import (
     BLOCKS,
     AnchorSettings,
@@ -21,13 +24,15 @@ from resnest_export.mmdet_config.settings import (
     MaskHeadSettings,
     NeckSettings,
     NMSSettings,
+    PadSettings,
+    PreprocessingSettings,
     RCNNTestSettings,
     RoIExtractorSettings,
     RoIHeadSettings,
     RPNSettings,
     RPNTestSettings,
 )
-from resnest_export.models import build
+from resnest_export.models import DetectorConfig, build
 from resnest_export.models.detector import TwoStageDetector
 from resnest_export.models.fpn import FPN
 from resnest_export.models.heads import FCNMaskHead
@@ -35,6 +40,7 @@ from resnest_export.models.resnest import Bottleneck, ResNeSt, SplitAttention
 from resnest_export.models.roi_heads import pool
 from resnest_export.models.rpn import RPN
 from resnest_export.ops.roi_align import multi_level_roi_align_reference
+from resnest_export.pipeline import make_card
 
 THIN = BackboneSettings((1, 1, 1, 1), stem_channels=8, base_channels=4)
 
@@ -180,6 +186,29 @@ def test_a_thousand_detections() -> None:
     best = detector.best(scores, boxes, torch.full((1, 1), 0.05))
     assert [tuple(tensor.shape) for tensor in best] == [(1, 1000, 4), (1, 1000), (1, 1000)]
     torch.testing.assert_close(best[1][0], torch.linspace(0.1, 0.9, 1200).flip(0)[:1000])
+
+
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+@pytest.mark.parametrize("is_image", [True, False])
+def test_a_fixed_pad_is_image_in_its_colour_or_nothing(order: Any, is_image: bool) -> None:
+    # Of mmdetection 3 the fill, here B, G, R, is normalised with the image; of mmdetection 2 it comes after that.
+    pad = PadSettings((3, 4), is_image, (114.0, 10.5, 20.0) if is_image else (0.0, 0.0, 0.0))
+    mean, std = (100.0, 50.0, 25.0), (2.0, 4.0, 5.0)
+    preprocessing = PreprocessingSettings(mean, std, order, scale=(3, 2), size_divisor=32, pad=pad)
+    settings = DetectorSettings(num_classes=1, preprocessing=preprocessing)
+    card = make_card(DetectorConfig("mine", settings), ("nut",), (1,), Checkpoint({}, None, ""), Path("mine.pth"))
+    assert card.pad_rgb == ((20, 10, 114) if is_image else None)
+    images = torch.full((1, 32, 32, 3), 200, dtype=torch.uint8)  # what lies outside the image is ignored
+    normalized = DeployedDetector(nn.Identity(), card).normalize(images, torch.tensor([[2, 3]]))[0]
+
+    def color(*rgb: float) -> list[float]:
+        values = rgb if order == "rgb" else rgb[::-1]
+        return [(value - m) / s for value, m, s in zip(values, mean, std, strict=True)]
+
+    assert normalized[:, 1, 2].tolist() == pytest.approx(color(200, 200, 200))
+    for row, column in ((1, 3), (2, 0), (2, 3)):
+        assert normalized[:, row, column].tolist() == pytest.approx(color(20, 10, 114) if is_image else [0, 0, 0])
+    assert not normalized[:, 3:].any() and not normalized[:, :, 4:].any()
 
 
 def test_open_borders_are_closed_at_the_end() -> None:

@@ -232,6 +232,12 @@ class PadSettings:
     fill: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Pixel value of the fill, in the loader's order B, G, R; zeros where it is put in after normalisation."""
 
+    @property
+    def rgb(self) -> tuple[int, int, int] | None:
+        """The fill as OpenCV rounds it, half to even; None where it is put in after normalisation."""
+        blue, green, red = map(round, self.fill)
+        return (red, green, blue) if self.before_normalization else None
+
 
 @dataclass(frozen=True)
 class PreprocessingSettings:
