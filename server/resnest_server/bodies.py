@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from resnest_core.errors import NotAnImageError
 from resnest_server.disconnects import ClientLeftError
 from resnest_server.json_image import image_of_json
-from resnest_server.off_loop import INLINE_BYTES, off_loop
+from resnest_server.off_loop import off_loop
 from resnest_server.problems import BodyTooLargeError, SlowBodyError, UnsupportedMediaTypeError
 from resnest_server.settings import Settings
 
@@ -53,9 +53,8 @@ async def read_images(request: Request, settings: Settings) -> list[bytes]:
         blocks.clear()
         return image_of_json(body) if media_type == JSON else body
 
-    size = sum(map(len, blocks))
-    small = size <= INLINE_BYTES or (media_type != JSON and len(blocks) == 1)
-    return [joined() if small else await off_loop(joined)]
+    is_whole = media_type != JSON and len(blocks) == 1  # there is nothing to do
+    return [await off_loop(joined, 0 if is_whole else sum(map(len, blocks)))]
 
 
 async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:

@@ -19,7 +19,7 @@ from resnest_server.bodies import read_images
 from resnest_server.disconnects import ClientLeftError, while_connected
 from resnest_server.engines import Engine
 from resnest_server.gateway import Gateway, GatewayOf, access_checked
-from resnest_server.off_loop import INLINE_BYTES, off_loop
+from resnest_server.off_loop import off_loop
 from resnest_server.parameters import JSON, LINES, DetectOptions, read_options
 from resnest_server.pipeline import Answer
 from resnest_server.problems import problem
@@ -54,7 +54,7 @@ async def _counted(model: str, request: Request, gateway: Gateway) -> Response:
         images = await read_images(request, gateway.settings)
         if len(images) == 1:
             check = partial(check_image, images[0], max_pixels=gateway.settings.max_pixels)
-            _ = check() if len(images[0]) <= INLINE_BYTES else await off_loop(check)
+            await off_loop(check, len(images[0]))
         options = read_options(request.query_params, request.headers.get("Accept"), engine.card)
         form = "drawing" if options.is_drawing else options.format
         return await _answer(images, options, request, engine, gateway)

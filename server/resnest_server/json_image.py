@@ -37,26 +37,25 @@ def image_of_json(body: bytes) -> bytes:
         NotAnImageError: there is no image, its base64 is broken, or the JSON around it is longer than 64 KiB.
     """
     try:
-        skeleton, strings = _without_long_strings(body) if len(body) > LONG else (body, [])
+        skeleton, strings = _without_long_strings(body) if len(body) > LONG else (body, {})
         value = json.loads(skeleton)[KEY]
         if not isinstance(value, str):
             raise TypeError(type(value))
+        text = strings.get(value) or memoryview(value.encode())
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise NotAnImageError(f"The JSON holds no image: {EXAMPLE}") from error
-    if value.startswith("\0") and strings:
-        return _decoded(strings[int(value[1:])], is_json=True)
-    return _decoded(memoryview(value.encode()), is_json=False)
+    return _decoded(text, is_json=value in strings)
 
 
-def _without_long_strings(body: bytes) -> tuple[bytes, list[memoryview]]:
-    """Return the JSON with a placeholder for each long string, a NUL and its number; and these strings.
+def _without_long_strings(body: bytes) -> tuple[bytes, dict[str, memoryview]]:
+    """Return the JSON with a placeholder for each long string, a NUL and its number; and the strings by placeholder.
 
     Raises:
         ValueError: what is left is long, too.
     """
     view = memoryview(body)
     pieces: list[bytes] = []
-    strings: list[memoryview] = []
+    strings: dict[str, memoryview] = {}
     position = quotes = size = 0
     while (start := body.find(b'"', position)) >= 0:
         end = start
@@ -71,7 +70,7 @@ def _without_long_strings(body: bytes) -> tuple[bytes, list[memoryview]]:
                 break
         if end - start > LONG:
             piece = body[position:start] + b'"\\u0000%d"' % len(strings)
-            strings.append(view[start + 1 : end])
+            strings[f"\0{len(strings)}"] = view[start + 1 : end]
         else:
             piece = body[position : end + 1]
         size += len(piece)

@@ -14,6 +14,11 @@ INLINE_BYTES = 64 * 1024  # up to here the work is shorter than the change of th
 _THREADS = ThreadPoolExecutor(2, "bodies")
 
 
-async def off_loop(work: Callable[[], T]) -> T:
-    """Return what the work returns; where the request is cancelled before it began, it isn't done."""
+async def off_loop(work: Callable[[], T], size: int) -> T:
+    """Return what the work on `size` bytes returns; where the request is cancelled before it began, it isn't done.
+
+    On few bytes it is done here.
+    """
+    if size <= INLINE_BYTES:
+        return work()
     return await asyncio.get_running_loop().run_in_executor(_THREADS, work)

@@ -60,6 +60,10 @@ def test_long_bodies(body: str) -> None:
         "[" + "[]," * 100_000 + "[]]",
         json.dumps(["a"] * 100_000),
         '"' * 200_000,
+        '{"image": "\\ud800"}',
+        json.dumps({"other": "x" * 100_000, "image": "\0abc"}),
+        json.dumps({"other": "x" * 100_000, "image": "\0" + "7"}),
+        json.dumps({"other": b64encode(IMAGE).decode(), "image": "\0-1"}),
     ],
 )
 def test_long_bodies_without_an_image(body: str) -> None:
