@@ -25,7 +25,7 @@ from rich.table import Table
 from deploy.triton.home import build, install_project
 from resnest_core import Detections, InProcessDetector, load_detector
 from resnest_core.buckets import Buckets, bucket_size_hw
-from resnest_core.card import ModelCard
+from resnest_core.card import NETWORK_SUFFIX, ModelCard
 from resnest_core.images import load_image
 from resnest_core.preprocess import prepare, resized_size_hw
 from resnest_export.triton_repository.options import Serving
@@ -155,7 +155,7 @@ def one_round(
 ) -> tuple[float, float]:
     """Return images per second, and the mean size of the network's batches."""
     with asking(server, "grpc") as client:
-        before = client.batches(f"{model}_network")
+        before = client.batches(model + NETWORK_SUFFIX)
         start = time.perf_counter()
 
         def worker(offset: int) -> int:
@@ -169,7 +169,7 @@ def one_round(
         with ThreadPoolExecutor(concurrency) as pool:
             answered = sum(pool.map(worker, range(0, concurrency * 7, 7)))
         elapsed = time.perf_counter() - start
-        ran = {size: count - before.get(size, 0) for size, count in client.batches(f"{model}_network").items()}
+        ran = {size: count - before.get(size, 0) for size, count in client.batches(model + NETWORK_SUFFIX).items()}
     return answered / elapsed, answered / sum(ran.values())
 
 

@@ -9,45 +9,23 @@ compare runs in pairs.
 from __future__ import annotations
 
 import argparse
-import socket
-import subprocess
-import sys
 import time
-import zlib
-from base64 import b64encode
 from multiprocessing import get_context
-from struct import pack
 
 import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest_core.drawing import encode
+from benchmarks.gateway.__main__ import running
+from tests.server.test_off_loop import BODIES
 
 CLIENTS = 8
-
-
-def chunk(name: bytes, content: bytes) -> bytes:
-    return pack(">I", len(content)) + name + content + pack(">I", zlib.crc32(name + content))
-
-
-def bodies() -> list[tuple[bytes, str]]:
-    """Return bodies with their media types: each holds an image that is answered."""
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
-    png = encode(pixels, "image/png")
-    text = chunk(b"zTXt", b"key\0\0" + zlib.compress(bytes(1_000_000)))
-    large = b64encode(png + bytes(23_000_000))
-    form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + png + bytes(20_000_000)
-    return [
-        (png[:33] + text * 60 + png[33:], "image/png"),
-        (b'{"image": "' + large + b'"}', "application/json"),
-        (form + b"\r\n--x--\r\n", "multipart/form-data; boundary=x"),
-    ]
+KINDS = ("texts", "JSON", "form")
 
 
 def send(url: str, seconds: float, number: int) -> None:
     """Send bodies one after the other; in a process of its own, so that it doesn't slow the one that measures."""
-    choices, end, answered = bodies(), time.monotonic() + seconds, 0
+    choices, end, answered = [BODIES[kind] for kind in KINDS], time.monotonic() + seconds, 0
     with httpx.Client(timeout=120) as client:
         while time.monotonic() < end:
             body, media_type = choices[(number + answered) % len(choices)]
@@ -79,25 +57,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20)
     seconds = parser.parse_args().seconds
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen([sys.executable, "-m", "benchmarks.gateway.servers", "ours", str(port)])
-    url = f"http://127.0.0.1:{port}"
-    try:
-        while True:
-            try:
-                httpx.get(f"{url}/health/live")
-                break
-            except httpx.TransportError:
-                time.sleep(0.1)
+    with running("ours") as (port, _):
         for clients in (0, CLIENTS):
-            latencies = measure(url, seconds if clients else seconds / 4, clients)
+            latencies = measure(f"http://127.0.0.1:{port}", seconds if clients else seconds / 4, clients)
             p50, p99 = np.percentile(latencies, (50, 99))
             print(f"{clients} clients: p50 {p50:.1f} ms, p99 {p99:.1f} ms, most {latencies.max():.1f} ms")
-    finally:
-        server.terminate()
-        server.wait()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from resnest_client.client_limits import GRPC_MAX_CONCURRENCY, MAX_CONCURRENCY, 
 from resnest_core.detector import InProcessDetector
 from resnest_core.errors import ModelNotFoundError, ParameterError
 from resnest_core.repository import default_model, find_repository, installed_models, load_detector
-from resnest_core.runtimes import RUNTIMES, devices
+from resnest_core.runtimes import AUTOMATIC, RUNTIMES, devices
 
 if TYPE_CHECKING:
     from resnest_client import GrpcDetector, HttpDetector
@@ -27,7 +27,7 @@ ModelOption = Annotated[
 ]
 RuntimeOption = Annotated[
     str | None,
-    typer.Option("--runtime", help=f"{', '.join(RUNTIMES)}. Default: the first of these that is installed."),
+    typer.Option("--runtime", help=f"{', '.join(RUNTIMES)}. Default: the first installed of {AUTOMATIC}."),
 ]
 DeviceOption = Annotated[
     str | None, typer.Option("--device", help=f"{' or '.join(devices())}. Default: the runtime's first choice.")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from resnest_core.card import ModelCard
 
 
 class _Backend(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
     runtime: str | None = None
     device: str | None = None
 

@@ -37,8 +37,8 @@ def bucket_sizes_hw(card: ModelCard, buckets: Buckets) -> list[tuple[int, int]]:
     """Return the buckets' (height, width), smallest area first, landscape before portrait; none for `exact`."""
     if buckets is Buckets.EXACT:
         return []
-    if not card.keep_ratio:
-        return padded_sizes_hw(card, Buckets.EXACT)
+    if card.fixed_size_hw:
+        return [_padded(card.fixed_size_hw, card)]
     long, short = max(card.test_scale), min(card.test_scale)
     longs = {min(int(short * ratio + 0.5), long) for ratio in LONG_TO_SHORT[buckets]} | {long}
     sizes = [size for side in sorted(longs) for size in ((short, side), (side, short))]
@@ -59,13 +59,13 @@ def bucket_size_hw(
 def padded_sizes_hw(card: ModelCard, buckets: Buckets, waste: float = WASTE) -> list[tuple[int, int]]:
     """Return every (height, width) that images of any shape may be padded to, smallest area first."""
     long, short = max(card.test_scale), min(card.test_scale)
-    if card.keep_ratio:
+    if card.fixed_size_hw:
+        resized = [card.fixed_size_hw]
+    else:
         # An image reaches the test scale with its longer side or with its shorter one.
         steps = [min(side, long) for side in range(card.size_divisor, long + card.size_divisor, card.size_divisor)]
         landscape = [(min(side, short), long) for side in steps] + [(short, max(side, short)) for side in steps]
         resized = [*landscape, *((width, height) for height, width in landscape)]
-    else:
-        resized = [(card.test_scale[1], card.test_scale[0])]
     sizes = {bucket_size_hw(size, card, buckets, waste) for size in resized}
     return sorted(sizes, key=lambda size: (size[0] * size[1], size))
 

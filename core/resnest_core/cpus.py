@@ -44,6 +44,11 @@ def allowed_cpus(root: Path = Path("/")) -> int:
     return min([len(_affinity()), *(max(ceil(quota), 1) for quota in _quotas(root))])
 
 
+def share_of_cpus(parts: int) -> int:
+    """Return how many of the allowed CPUs each of `parts` may use, at least 1."""
+    return max(allowed_cpus() // parts, 1)
+
+
 def allowed_cores(root: Path = Path("/")) -> int | None:
     """Return how many physical cores the CPUs of the affinity mask belong to, whatever the quota.
 

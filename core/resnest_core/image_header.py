@@ -1,7 +1,7 @@
 """An image's format, size and orientation, read from the first bytes that say them.
 
 Nothing else is parsed: colour profiles, texts and other metadata cost no time, and can't make an image unreadable. Each
-function takes a whole file, and raises IndexError, ValueError or struct.error where the header is cut short or damaged.
+function takes a whole file, and raises one of DAMAGED where the header is cut short or damaged.
 
 Sources: ITU-T T.81 (JPEG), the EXIF 2.32 and TIFF 6.0 specifications and BigTIFF's, W3C's PNG, CompuServe's GIF 89a,
 RFC 9649 (WebP), and Microsoft's documentation of BITMAPINFOHEADER.
@@ -18,6 +18,7 @@ import numpy as np
 from resnest_core.errors import NotAnImageError
 
 READABLE = "JPEG, PNG, WebP, BMP, TIFF or GIF"
+DAMAGED = (LookupError, ValueError, struct.error)
 UPRIGHT = 1
 CMYK_COMPONENTS = 4
 
@@ -57,7 +58,7 @@ def read_header(data: bytes) -> ImageHeader:
         raise NotAnImageError(f"This is not an image: send a {READABLE} file.")
     try:
         header = read(data)
-    except (IndexError, ValueError, struct.error) as error:
+    except DAMAGED as error:
         raise NotAnImageError(f"The image's header is damaged: send a whole {READABLE} file.") from error
     if not all(side > 0 for side in header.size_hw):
         raise NotAnImageError(f"The {header.format} file's header tells of no pixels: send a whole file.")
@@ -97,17 +98,14 @@ def _exif_orientation(tiff: bytes) -> int:
     """Return EXIF's orientation, 1…8; upright where there is none or the EXIF is damaged."""
     try:
         value = _tiff_tags(tiff, (ORIENTATION,)).get(ORIENTATION, UPRIGHT)
-    except (IndexError, KeyError, ValueError, struct.error):
+    except DAMAGED:
         return UPRIGHT
     return value if value in range(1, 9) else UPRIGHT
 
 
 def _tiff(data: bytes) -> ImageHeader:
     tags = _tiff_tags(data, (WIDTH, HEIGHT))
-    try:
-        return ImageHeader("TIFF", (tags[HEIGHT], tags[WIDTH]))
-    except KeyError as error:
-        raise ValueError("no size") from error
+    return ImageHeader("TIFF", (tags[HEIGHT], tags[WIDTH]))
 
 
 def _tiff_tags(data: bytes, wanted: tuple[int, ...]) -> dict[int, int]:

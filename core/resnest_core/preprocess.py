@@ -39,9 +39,9 @@ def resized_size_hw(size_hw: tuple[int, int], card: ModelCard) -> tuple[int, int
 
     Without `keep_ratio` that is the test scale itself.
     """
+    if card.fixed_size_hw:
+        return card.fixed_size_hw
     test_scale = card.test_scale
-    if not card.keep_ratio:
-        return test_scale[1], test_scale[0]
     height, width = size_hw
     scale = min(max(test_scale) / max(size_hw), min(test_scale) / min(size_hw))
     return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)

@@ -14,12 +14,14 @@ The weights at the detector's own keys are those that mmdetection itself runs, a
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping
 from typing import Any
 
-from resnest_core.errors import CheckpointError
-from resnest_export.checkpoint_keys import named, unwrapped
+from resnest_core.errors import CheckpointError, ConfigError
+from resnest_core.messages import named
+from resnest_export.checkpoint_keys import unwrapped
+from resnest_export.mmdet_config import read_config
+from resnest_export.mmdet_config.values import Section, Unevaluated, Value
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # which mmcv's EMAHook doesn't average
 COUNTERS = ("steps", "n_averaged")  # of mmengine and torch
@@ -48,7 +50,8 @@ def choose(
     dotted = {key.removeprefix("ema."): value for key, value in plain.items() if key.startswith("ema.")}
     if beside and _is_of_mmengine(beside) and own:
         return own, [f"{ALREADY}: mmengine saves them so, and those of the last iteration as ema_state_dict."]
-    if flat and _swapped(config_text):
+    swapped = _swapped(config_text) if flat else None
+    if swapped:
         return own, [f"{ALREADY}: the configuration's EMAHook swaps them before it is saved."]
     averaged = _without_counters(beside) if beside else unwrapped(dotted)
     if flat and not averaged:
@@ -64,7 +67,7 @@ def choose(
     more = sorted(f"ema.{key}" for key in averaged if own and key not in own)
     if more:
         raise CheckpointError(f"The checkpoint averages what it doesn't have, {named(more)}: leave --ema out.")
-    unsure = flat and _swapped(config_text) is None and not dotted and not beside
+    unsure = flat and swapped is None and not dotted and not beside
     notes = ["The averaged weights are used."]
     if unsure:
         notes.append(
@@ -96,38 +99,25 @@ def _unflattened(flat: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, A
 def _swapped(config_text: str | None) -> bool | None:
     """Return whether mmdetection 2's hook has swapped the two in this file; None if the configuration doesn't tell."""
     try:
-        tree = ast.parse(config_text or "")
-    except (SyntaxError, ValueError, RecursionError):
+        config = read_config(config_text or "")
+    except ConfigError:
         return None
+    saving = config.get("checkpoint_config")
+    if isinstance(saving, Section) and saving.get("by_epoch") is False:
+        return False  # saved between swaps
     before: bool | None = None
-    for node in ast.walk(tree):
-        settings = _literals(node)
-        kind = settings.get("type")
+    hooks = config.get("custom_hooks")
+    for hook in hooks if isinstance(hooks, list) else []:
+        kind = hook.get("type") if isinstance(hook, Section) else None
         if isinstance(kind, str) and "EMAHook" in kind:
-            priority = settings.get("priority", CHECKPOINT_PRIORITY)
-            if isinstance(priority, str):
-                priority = PRIORITIES.get(priority.upper(), 100)
-            before = isinstance(priority, int) and priority < CHECKPOINT_PRIORITY
-        if _is_checkpoint_config(node, tree) and settings.get("by_epoch") is False:
-            return False  # saved between swaps
+            before = _is_before_saving(hook.get("priority", CHECKPOINT_PRIORITY))
     return before
 
 
-def _literals(node: ast.AST) -> dict[str, Any]:
-    """Return what is constant in `dict(a=1)` or `{"a": 1}`."""
-    pairs: list[tuple[object, ast.expr]] = []
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict":
-        pairs = [(keyword.arg, keyword.value) for keyword in node.keywords]
-    elif isinstance(node, ast.Dict):
-        items = zip(node.keys, node.values, strict=True)
-        pairs = [(key.value, value) for key, value in items if isinstance(key, ast.Constant)]
-    return {str(key): value.value for key, value in pairs if isinstance(value, ast.Constant)}
-
-
-def _is_checkpoint_config(node: ast.AST, tree: ast.Module) -> bool:
-    return any(
-        isinstance(line, ast.Assign)
-        and line.value is node
-        and any(isinstance(target, ast.Name) and target.id == "checkpoint_config" for target in line.targets)
-        for line in tree.body
-    )
+def _is_before_saving(priority: Value) -> bool | None:
+    """Return whether a hook of a priority runs before the checkpoint is saved; None if the priority isn't known."""
+    if isinstance(priority, Unevaluated):
+        return None
+    if isinstance(priority, str):
+        priority = PRIORITIES.get(priority.upper(), 100)
+    return isinstance(priority, int) and priority < CHECKPOINT_PRIORITY

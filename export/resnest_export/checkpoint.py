@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from resnest_core.errors import CheckpointError
 from resnest_core.hashing import sha256
+from resnest_core.messages import named
 from resnest_core.published import PUBLISHED
 from resnest_export.averaged_weights import BESIDE, choose
-from resnest_export.checkpoint_keys import named, unwrapped
+from resnest_export.checkpoint_keys import unwrapped
 from resnest_export.checkpoint_kinds import foreign_content, foreign_file
-from resnest_export.checkpoint_meta import ConfigStyle, class_names_in, kept_config
+from resnest_export.checkpoint_meta import KeptConfig, class_names_in, kept_config
 from resnest_export.checkpoint_pickle import FORCED, StandIn, plain_tensor, read_inert, weights_only_is_forced
 
 CLASSIFIERS = ("roi_head.bbox_head.fc_cls.weight", "roi_head.bbox_head.0.fc_cls.weight")
@@ -36,11 +37,8 @@ class Checkpoint:
     """The classes' names, if its meta tells them."""
     sha256: str
     """Of the file."""
-    config_text: str | None = None
-    """The configuration that it was trained with, as Python's source."""
-    config_style: ConfigStyle | None = None
-    config_file: str | None = None
-    """Name of the configuration's file, without folders."""
+    config: KeptConfig | None = None
+    """The configuration that it was trained with."""
     notes: tuple[str, ...] = ()
     """Sentences for the report of an export: which of several sets of weights were taken."""
 
@@ -76,9 +74,7 @@ def load_checkpoint(path: Path, *, use_ema: bool = False) -> Checkpoint:
         state_dict=_as_float32(chosen, path),
         classes=classes,
         sha256=digest,
-        config_text=config.text if config else None,
-        config_style=config.style if config else None,
-        config_file=config.file_name if config else None,
+        config=config,
         notes=tuple(notes),
     )
 

@@ -1,16 +1,16 @@
-"""Keys of state_dicts: the prefixes that wrappers give them, and how messages name them."""
+"""Keys of state_dicts, and the prefixes that wrappers give them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from resnest_core.errors import CheckpointError
+from resnest_core.messages import named
 
 WRAPPERS = ("module.", "model.", "_orig_mod.")
 """Prefixes of a wrapped detector's keys: data parallelism, training frameworks, torch.compile."""
-MAX_NAMED = 10
 
 
 def unwrapped(weights: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,9 +32,3 @@ def unwrapped(weights: Mapping[str, Any]) -> dict[str, Any]:
             f"to take: save one of them only; keys {named(twice)}."
         )
     return dict(zip(keys, weights.values(), strict=True))
-
-
-def named(keys: Sequence[str]) -> str:
-    """Return keys for a message: the first ten, and how many more."""
-    more = f" and {len(keys) - MAX_NAMED} more" if len(keys) > MAX_NAMED else ""
-    return ", ".join(keys[:MAX_NAMED]) + more

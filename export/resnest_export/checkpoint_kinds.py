@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tarfile
 import zipfile
+from codecs import getincrementaldecoder
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def _is_text(head: bytes) -> bool:
     if ZIP.startswith(head) or any(byte < 9 or 13 < byte < 32 for byte in head):
         return False
     try:
-        head[:-3].decode("utf-8")  # the last character may be cut
+        getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut
     except UnicodeDecodeError:
         return False
     return True

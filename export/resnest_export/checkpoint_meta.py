@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PureWindowsPath
 from typing import Any, Literal
 
 from resnest_export.checkpoint_pickle import StandIn
@@ -18,9 +17,8 @@ class KeptConfig:
     """A configuration that a checkpoint keeps."""
 
     text: str
+    """Python's source."""
     style: ConfigStyle
-    file_name: str | None
-    """Of the configuration's file, without folders, where it is told."""
 
 
 def kept_config(meta: object) -> KeptConfig | None:
@@ -37,12 +35,10 @@ def kept_config(meta: object) -> KeptConfig | None:
         if isinstance(value, bytes):
             value = value.decode("utf-8", "replace")
         if isinstance(value, str) and value.strip():
-            return KeptConfig(value, style, _file_name(meta.get("exp_name")))
+            return KeptConfig(value, style)
         if content := _mapping(value):
-            state = value.state if isinstance(value, StandIn) else None
-            name = state[1] if isinstance(state, tuple) and len(state) > 1 else meta.get("exp_name")
             lines = (f"{key} = {_source(item)}\n" for key, item in content.items() if isinstance(key, str))
-            return KeptConfig("".join(lines), style, _file_name(name))
+            return KeptConfig("".join(lines), style)
     return None
 
 
@@ -85,8 +81,3 @@ def _source(value: object) -> str:
         kind = value.kind if isinstance(value, StandIn) else type(value).__name__
         return f"unreadable({kind!r})"
     return f"{{{', '.join(f'{key!r}: {_source(item)}' for key, item in items.items())}}}"
-
-
-def _file_name(value: object) -> str | None:
-    name = PureWindowsPath(value).name if isinstance(value, str) else ""  # takes both kinds of slashes
-    return name if name.endswith((".py", ".json", ".yml", ".yaml")) else None

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from resnest_core.errors import CheckpointError, ParameterError
+from resnest_core.messages import named
 from resnest_export.checkpoint import Checkpoint
 from resnest_export.coco_classes import COCO
 from resnest_export.coco_classes import category_ids as default_category_ids
 
 ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-MAX_NAMED = 10
 
 
 def class_names(
@@ -43,10 +43,10 @@ def class_names(
         raise CheckpointError(
             f"The checkpoint has {count} classes, but {source} names {len(names)}: pass --classes FILE, a name a line."
         )
-    twice = [name for name, times in Counter(names).items() if times > 1]
+    twice = [repr(name) for name, times in Counter(names).items() if times > 1]
     if twice:
         raise CheckpointError(
-            f"{source} names {_shown(twice)} more than once: give every class a name of its own with --classes FILE."
+            f"{source} names {named(twice)} more than once: give every class a name of its own with --classes FILE."
         )
     if not all(name.strip() for name in names):
         raise CheckpointError(f"{source} has a class without a name: pass --classes FILE, a name a line.")
@@ -73,15 +73,15 @@ def category_ids(given: str | None, classes: Sequence[str]) -> tuple[int, ...]:
             parts = [part for line in read_lines(Path(given)) for part in line.rstrip(",").split(",")]
         except CheckpointError as error:
             raise ParameterError(str(error)) from error
-    wrong = [part.strip() for part in parts if not re.fullmatch(r"[0-9]{1,18}", part.strip())]
+    wrong = [repr(part.strip()) for part in parts if not re.fullmatch(r"[0-9]{1,18}", part.strip())]
     if wrong:
-        raise ParameterError(f"{source} has {_shown(wrong)}, but category ids are integers from 0 on: correct it.")
+        raise ParameterError(f"{source} has {named(wrong)}, but category ids are integers from 0 on: correct it.")
     ids = tuple(int(part) for part in parts)
     if len(ids) != len(classes):
         raise ParameterError(f"{source} has {len(ids)} category ids for {len(classes)} classes: give one for each.")
-    twice = [str(one) for one, times in Counter(ids).items() if times > 1]
+    twice = [repr(str(one)) for one, times in Counter(ids).items() if times > 1]
     if twice:
-        raise ParameterError(f"{source} has {_shown(twice)} more than once: give every class an id of its own.")
+        raise ParameterError(f"{source} has {named(twice)} more than once: give every class an id of its own.")
     return ids
 
 
@@ -104,8 +104,3 @@ def read_lines(file: Path) -> list[str]:
         raise CheckpointError(f"{file} has NUL bytes, as UTF-16 without its byte-order mark has: save it as UTF-8.")
     # Not splitlines, which also ends lines at characters that a name may have.
     return [line.strip() for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
-
-
-def _shown(entries: Sequence[str]) -> str:
-    more = f" and {len(entries) - MAX_NAMED} more" if len(entries) > MAX_NAMED else ""
-    return ", ".join(repr(entry) for entry in entries[:MAX_NAMED]) + more

@@ -77,7 +77,7 @@ def download(published: Published, folder: Path, *, base_url: str = BASE_URL) ->
 
 
 def _is_whole(path: Path, published: Published) -> bool:
-    return sha256(path).startswith(published.checkpoint_sha256_prefix)
+    return published.is_checkpoint(sha256(path))
 
 
 class _Transfer:

@@ -46,12 +46,11 @@ def describe(file: Path, config: Path | None = None) -> dict[str, Any]:
 
 def _of_configuration(file: Path) -> dict[str, Any]:
     from resnest_export.mmdet_config import (
-        differences,
+        differences_from_published,
         nearest_published,
         read_config_file,
         registered_code,
         settings_from_config,
-        settings_of_published,
     )
 
     section = read_config_file(file)
@@ -60,14 +59,13 @@ def _of_configuration(file: Path) -> dict[str, Any]:
     except ConfigError as error:
         return {"refused": list(error.refusals) or [str(error)]}
     nearest = nearest_published(settings)
-    rows = differences(settings_of_published(nearest), settings)
     return {
         "detector": settings.family,
         "classes": list(settings.classes) if settings.classes else None,
         "num_classes": settings.num_classes,
         "nearest": nearest,
-        "differences": _plain(rows),
-        "notes": [note for note in (registered_code(section),) if note],
+        "differences": _plain(differences_from_published(settings, nearest)),
+        "notes": registered_code(section),
     }
 
 
@@ -85,7 +83,7 @@ def _of_checkpoint(file: Path, config: Path | None) -> dict[str, Any]:
         "sha256": checkpoint.sha256,
         "weights": len(checkpoint.state_dict),
         "parameters": sum(weight.numel() for weight in checkpoint.state_dict.values()),
-        "configuration": checkpoint.config_style,
+        "configuration": checkpoint.config.style if checkpoint.config else None,
         "classes": list(checkpoint.classes) if checkpoint.classes else None,
         "notes": list(checkpoint.notes),
     }
@@ -111,11 +109,7 @@ def _of_checkpoint(file: Path, config: Path | None) -> dict[str, Any]:
 
 
 def _plain(rows: list[tuple[str, Any, Any]]) -> list[dict[str, str]]:
-    return [
-        {"setting": path, "published": str(theirs), "here": str(ours)}
-        for path, theirs, ours in rows
-        if path != "classes"
-    ]
+    return [{"setting": path, "published": str(theirs), "here": str(ours)} for path, theirs, ours in rows]
 
 
 def _show(found: dict[str, Any], console: Console) -> None:

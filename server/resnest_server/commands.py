@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from resnest_core.errors import MissingExtraError, ParameterError
-from resnest_core.runtimes import RUNTIMES, devices
+from resnest_core.runtimes import AUTOMATIC, RUNTIMES, devices
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +25,7 @@ def serve(
     runtime: Annotated[
         str | None,
         typer.Option(
-            help=f"{', '.join(RUNTIMES)}, or triton for a Triton server. Default: the first of these that is installed."
+            help=f"{', '.join(RUNTIMES)}, or triton for a Triton server. Default: the first installed of {AUTOMATIC}."
         ),
     ] = None,
     device: Annotated[

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from resnest_core.errors import ModelNotFoundError
 from resnest_core.repository import (
@@ -49,10 +50,10 @@ def load_engines(settings: Settings) -> list[Engine]:
     if runtime is None:
         runtime, reason = preferred_runtime(settings.device)
         log.info("Networks run with %s: %s.", runtime, reason)
-    return [_load(name, runtime, settings) for name in dict.fromkeys(names)]
+    return [_load(name, runtime, repository, settings) for name in dict.fromkeys(names)]
 
 
-def _load(name: str, runtime: str, settings: Settings) -> LocalEngine:
+def _load(name: str, runtime: str, repository: Path, settings: Settings) -> LocalEngine:
     start = time.perf_counter()
     detector = load_detector(
         name,
@@ -60,7 +61,7 @@ def _load(name: str, runtime: str, settings: Settings) -> LocalEngine:
         device=settings.device,
         threads=settings.threads,
         instances=settings.instances,
-        repository=settings.repository,
+        repository=repository,
         fallback=settings.fallback,
     )
     seconds = time.perf_counter() - start

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from opentelemetry import trace
 
 from resnest_core.card import ModelCard
-from resnest_core.cpus import allowed_cpus
+from resnest_core.cpus import share_of_cpus
 from resnest_core.detections import Detections
 from resnest_core.detector import InProcessDetector
 from resnest_core.errors import RuntimeUnavailableError
@@ -138,4 +138,4 @@ def host_threads() -> ThreadPoolExecutor:
     One more was measured to cost a fifth of the requests per second: the threads contend for the interpreter lock.
     """
     work_in_callers_thread()
-    return ThreadPoolExecutor(max(allowed_cpus() // 2, 1), "host")
+    return ThreadPoolExecutor(share_of_cpus(2), "host")

@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from typing_extensions import Self
 
 from resnest_core.images import MAX_PIXELS
-from resnest_core.runtimes import RUNTIMES, devices
+from resnest_core.runtimes import AUTOMATIC, RUNTIMES, devices
 
 Names = Annotated[tuple[str, ...], NoDecode]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
@@ -37,7 +37,8 @@ class Settings(BaseSettings):
     )
     runtime: str | None = Field(
         default=None,
-        description=f"What runs the networks: {', '.join(RUNTIMES)} or {TRITON}; else the first of those installed.",
+        description=f"What runs the networks: {', '.join(RUNTIMES)} or {TRITON}; "
+        f"else the first installed of {AUTOMATIC}.",
     )
     fallback: bool = Field(
         default=True,

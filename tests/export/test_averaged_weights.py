@@ -55,9 +55,11 @@ def config_2(priority: str, more: str = "") -> str:
 
 
 @pytest.mark.parametrize("use_ema", [True, False])
-@pytest.mark.parametrize("priority", [", priority=49", ", priority='ABOVE_NORMAL'", ", priority='high'"])
+@pytest.mark.parametrize(
+    "priority", [", priority=49", ", priority='ABOVE_NORMAL'", ", priority='high'", ", priority=p"]
+)
 def test_a_hook_that_swaps_before_the_file_is_saved(tmp_path: Path, priority: str, use_ema: bool) -> None:
-    content = {"meta": {"config": config_2(priority)}, "state_dict": AVERAGE | BUFFERS | flat(LAST)}
+    content = {"meta": {"config": f"p = 49\n{config_2(priority)}"}, "state_dict": AVERAGE | BUFFERS | flat(LAST)}
     checkpoint = load(tmp_path, content, use_ema=use_ema)
     assert value(checkpoint) == 2
     assert "averaged ones already: the configuration's EMAHook swaps them" in checkpoint.notes[0]
@@ -83,7 +85,21 @@ def test_a_hook_that_swaps_after_the_file_is_saved(tmp_path: Path, config: str) 
     assert averaged.notes == ("The averaged weights are used.",)
 
 
-@pytest.mark.parametrize("config", [None, "", "model = dict(", "model = dict(type='FasterRCNN')"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        None,
+        "",
+        "model = dict(",
+        "model = dict(type='FasterRCNN')",
+        config_2(", priority=get()"),
+        config_2(", priority=49").replace("custom_hooks", "my_hooks"),
+        "hook = dict(type='EMAHook', priority=49)\ncustom_hooks = []",
+        "custom_hooks = get()",
+        "custom_hooks = ({'type': 'EMAHook', 'priority': 49},)",
+        config_2(", priority=49", "_base_ = '../base.py'"),
+    ],
+)
 def test_a_file_that_does_not_tell_when_its_hook_swaps(tmp_path: Path, config: str | None) -> None:
     content = {"meta": {"config": config}, "state_dict": LAST | BUFFERS | flat(AVERAGE)}
     assert value(load(tmp_path, content, use_ema=False)) == 1

@@ -16,11 +16,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 
 from resnest_core.errors import CheckpointError
 from resnest_export.checkpoint import import_weights, load_checkpoint, num_classes
 from resnest_export.models import ZOO, build
+from tests.export.checkpoint_contents import same
 from tests.weights import keys
 
 WEIGHTS = OrderedDict({"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2), "count": torch.tensor(7)})
@@ -62,10 +63,6 @@ def save(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[object], P
         return tmp_path / name
 
     return write
-
-
-def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
-    return found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
 
 
 def test_weights_classes_and_hash(save: Callable[[object], Path]) -> None:

@@ -10,17 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from resnest_core.errors import CheckpointError
 from resnest_export.checkpoint import load_checkpoint
-
-WEIGHTS = {"backbone.a.weight": torch.arange(6.0).view(2, 3), "backbone.a.bias": torch.ones(2)}
-CONFIG_3 = "default_scope = 'mmdet'\nmodel = dict(type='FasterRCNN')\n"
-
-
-def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
-    return found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
+from tests.export.checkpoint_contents import WEIGHTS
 
 
 def tar_file() -> bytes:
@@ -57,6 +50,7 @@ def zip_file(*names: str) -> bytes:
         (tar_file(), "a tar archive"),
         (pickle.dumps({"a": 1}), "not a file that torch.save wrote"),
         (bytes(range(256)), "damaged, cut short"),
+        (b"\x80", "damaged, cut short"),
     ],
 )
 def test_files_of_other_kinds(tmp_path: Path, content: bytes, kind: str) -> None:

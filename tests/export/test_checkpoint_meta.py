@@ -10,41 +10,51 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from resnest_export.checkpoint import load_checkpoint
+from resnest_export.checkpoint_meta import KeptConfig, class_names_in
+from tests.export.checkpoint_contents import WEIGHTS, Config
 
-WEIGHTS = {"backbone.a.weight": torch.arange(6.0).view(2, 3), "backbone.a.bias": torch.ones(2)}
 CONFIG_3 = "default_scope = 'mmdet'\nmodel = dict(type='FasterRCNN')\n"
-
-
-def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
-    return found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
-
-
-class Config(dict[str, Any]):
-    """A mapping that pickles its items as an argument, as mmengine's ConfigDict does."""
-
-    def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
-        return (Config, (dict(self),), None, None, None)
 
 
 @pytest.mark.parametrize(
     ("meta", "expected"),
     [
-        ({"cfg": CONFIG_3, "dataset_meta": {}}, (CONFIG_3, "3.x", None)),
-        ({"config": CONFIG_3, "exp_name": "mine.py"}, (CONFIG_3, "2.x", "mine.py")),
-        ({"cfg": CONFIG_3, "config": "other = 1"}, (CONFIG_3, "3.x", None)),
-        ({"config": " "}, (None, None, None)),
-        ({"cfg": 3}, (None, None, None)),
-        ({}, (None, None, None)),
+        ({"cfg": CONFIG_3, "dataset_meta": {}}, KeptConfig(CONFIG_3, "3.x")),
+        ({"config": CONFIG_3, "exp_name": "mine.py"}, KeptConfig(CONFIG_3, "2.x")),
+        ({"cfg": CONFIG_3, "config": "other = 1"}, KeptConfig(CONFIG_3, "3.x")),
+        ({"config": " "}, None),
+        ({"cfg": 3}, None),
+        ({}, None),
     ],
 )
-def test_the_configuration_in_the_file(tmp_path: Path, meta: dict[str, Any], expected: tuple[Any, ...]) -> None:
+def test_the_configuration_in_the_file(tmp_path: Path, meta: dict[str, Any], expected: KeptConfig | None) -> None:
     path = tmp_path / "checkpoint.pth"
     torch.save({"meta": meta, "state_dict": WEIGHTS}, path)
     found = load_checkpoint(path)
-    assert (found.config_text, found.config_style, found.config_file) == expected
+    assert found.config == expected
+
+
+ABC, XYZ = ("a", "b", "c"), ["x", "y", "z"]
+
+
+@pytest.mark.parametrize(
+    ("meta", "expected"),
+    [
+        ({"dataset_meta": {"classes": XYZ}}, tuple(XYZ)),
+        ({"CLASSES": XYZ}, tuple(XYZ)),
+        ({"dataset_meta": {"CLASSES": XYZ}}, tuple(XYZ)),
+        ({"CLASSES": ABC}, ABC),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_the_classes_in_the_file(tmp_path: Path, meta: dict[str, Any] | None, expected: tuple[str, ...] | None) -> None:
+    assert class_names_in(meta) == expected
+    path = tmp_path / "checkpoint.pth"
+    torch.save({"meta": meta, "state_dict": WEIGHTS}, path)
+    assert load_checkpoint(path).classes == expected
 
 
 class WholeConfig:
@@ -76,8 +86,7 @@ def test_configurations_as_objects_become_text(tmp_path: Path, protocol: int, ki
     path = tmp_path / "checkpoint.pth"
     torch.save({"meta": {"cfg": kinds[kind]()}, "state_dict": WEIGHTS}, path, pickle_protocol=protocol)
     found = load_checkpoint(path)
-    assert found.config_text is not None
-    assert found.config_file == ("mine.py" if kind == "Config" else None)
-    model, custom = found.config_text.splitlines()
+    assert found.config is not None
+    model, custom = found.config.text.splitlines()
     assert eval(model.removeprefix("model = ")) == items["model"]
     assert custom.startswith("custom = unreadable('numpy.")

@@ -16,24 +16,11 @@ from torch import Tensor
 
 from resnest_core.errors import CheckpointError
 from resnest_export.checkpoint import load_checkpoint
-
-WEIGHTS = {"backbone.a.weight": torch.arange(6.0).view(2, 3), "backbone.a.bias": torch.ones(2)}
-CONFIG_3 = "default_scope = 'mmdet'\nmodel = dict(type='FasterRCNN')\n"
-
-
-def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
-    return found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
+from tests.export.checkpoint_contents import WEIGHTS, Config, same
 
 
 class Ordered(OrderedDict[str, Tensor]):
     """A framework's state_dict."""
-
-
-class Config(dict[str, Any]):
-    """A mapping that pickles its items as an argument, as mmengine's ConfigDict does."""
-
-    def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
-        return (Config, (dict(self),), None, None, None)
 
 
 class Hashable:

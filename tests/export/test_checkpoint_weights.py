@@ -12,18 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from resnest_core.errors import CheckpointError
 from resnest_core.published import PUBLISHED
 from resnest_export.checkpoint import load_checkpoint
-
-WEIGHTS = {"backbone.a.weight": torch.arange(6.0).view(2, 3), "backbone.a.bias": torch.ones(2)}
-CONFIG_3 = "default_scope = 'mmdet'\nmodel = dict(type='FasterRCNN')\n"
-
-
-def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
-    return found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
+from tests.export.checkpoint_contents import WEIGHTS, same
 
 
 def test_shared_views_and_precisions_become_float32_in_one_piece(tmp_path: Path) -> None:

@@ -114,6 +114,17 @@ def test_another_number_of_classes(mine: Path, tmp_path: Path) -> None:
         source(mine, config=file)
 
 
+@pytest.mark.parametrize("names", [("a", "b"), ("a", "a", "b")])
+def test_a_file_of_names_mends_those_of_the_configuration(tmp_path: Path, names: tuple[str, ...]) -> None:
+    config = small_config(("metainfo", {"classes": names}))
+    config["test_dataloader"]["dataset"]["metainfo"] = {"classes": names}
+    path = save_small(tmp_path / "mine.pth", small_config(), kept=text_of(config))
+    with pytest.raises(ConfigError, match=r"names 2 classes|'a' is named twice"):
+        source(path)
+    (tmp_path / "classes.txt").write_text("x\ny\nz\n")
+    assert source(path, classes_file=tmp_path / "classes.txt").classes == ("x", "y", "z")
+
+
 def test_what_cannot_be_built_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     kept = text_of(small_config(("model.backbone.dcn", {"type": "DCN"}), ("model.neck.type", "PAFPN")))
     path = save_small(tmp_path / "mine.pth", small_config(), kept=kept)

@@ -101,7 +101,7 @@ def _measure(job: Job, plan: Plan, number: int) -> Measured | str:
 def is_published(run: Run) -> bool:
     """Return whether a run's weights are those of the published AP."""
     row = PUBLISHED.get(run.subject.model)
-    return row is not None and run.subject.checkpoint_sha256.startswith(row.checkpoint_sha256_prefix)
+    return row is not None and row.is_checkpoint(run.subject.checkpoint_sha256)
 
 
 def cells(runs: Sequence[Run]) -> list[list[str]]:

@@ -22,7 +22,7 @@ from resnest_client.bench.profiling import command as profiling
 from resnest_client.bench.profiling.request import ProfileRequest
 from resnest_client.bench.results import Run, read_runs, write_runs
 from resnest_client.bench.runs import Bench, Load, Measured, Plan
-from resnest_client.bench.server_metrics import require_prometheus_parser
+from resnest_client.bench.server_metrics import prometheus_parser
 from resnest_client.detector_options import (
     GRPC,
     ApiKeyOption,
@@ -140,7 +140,7 @@ def bench(
         require_matplotlib()
     options.require_psutil()
     if url is not None and not url.startswith(GRPC):
-        require_prometheus_parser()
+        prometheus_parser()  # before measuring
     files = Files(output, markdown, read_runs(output) if append and output and output.exists() else [])
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     in_flight = max(options.concurrencies_of(concurrency), default=1)

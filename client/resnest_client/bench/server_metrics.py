@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from resnest_client.detector_options import GRPC
+from resnest_core.card import NETWORK_SUFFIX, PREPROCESS_SUFFIX
 from resnest_core.errors import MissingExtraError
 from resnest_core.triton_ensemble import CHANNEL_OPTIONS
 
@@ -90,34 +91,29 @@ def parse_gateway_metrics(text: str, model: str) -> ServerMetrics | None:
     Raises:
         MissingExtraError: prometheus-client isn't installed.
     """
-    parse = _prometheus_parser()
+    parse = prometheus_parser()
     seconds: dict[str, float] = {}
     counts: dict[str, float] = {}
+    figures = {f"{STAGE_SECONDS}_sum": seconds, f"{STAGE_SECONDS}_count": counts}
     process: dict[str, float] = {}
     try:
         for sample in (sample for family in parse(text) for sample in family.samples):
-            if sample.labels.get("model") == model and sample.name == f"{STAGE_SECONDS}_sum":
-                seconds[sample.labels["stage"]] = sample.value
-            elif sample.labels.get("model") == model and sample.name == f"{STAGE_SECONDS}_count":
-                counts[sample.labels["stage"]] = sample.value
-            elif sample.name in (CPU_SECONDS, MEMORY_BYTES):
+            if sample.name in (CPU_SECONDS, MEMORY_BYTES):
                 process[sample.name] = sample.value
+            elif sample.name in figures and sample.labels.get("model") == model:
+                figures[sample.name][sample.labels["stage"]] = sample.value
     except (ValueError, KeyError, IndexError):  # raised by the parser for other formats
         return None
     stages = {stage: (seconds.get(stage, 0.0), count) for stage, count in counts.items()}
     return ServerMetrics(stages, process.get(CPU_SECONDS), process.get(MEMORY_BYTES))
 
 
-def require_prometheus_parser() -> None:
-    """Check, before measuring, that a gateway's metrics can be read.
+def prometheus_parser() -> Callable[[str], Iterable[Metric]]:
+    """Return the parser of a gateway's metrics.
 
     Raises:
         MissingExtraError: prometheus-client isn't installed.
     """
-    _prometheus_parser()
-
-
-def _prometheus_parser() -> Callable[[str], Iterable[Metric]]:
     try:
         from prometheus_client.parser import text_string_to_metric_families
     except ImportError as error:
@@ -135,8 +131,9 @@ def read_triton_metrics(url: str, model: str) -> ServerMetrics | None:
     stages: dict[str, tuple[float, float]] = {}
     try:
         with InferenceServerClient(address(url), channel_args=CHANNEL_OPTIONS) as client:
-            for part in ("preprocess", "network"):
-                answer = client.get_inference_statistics(f"{model}_{part}", client_timeout=METRICS_SECONDS)
+            for suffix in (PREPROCESS_SUFFIX, NETWORK_SUFFIX):
+                part = suffix.removeprefix("_")
+                answer = client.get_inference_statistics(model + suffix, client_timeout=METRICS_SECONDS)
                 for statistics in answer.model_stats:
                     for name, stage in (("queue", f"{part} queue"), ("compute_infer", part)):
                         times = getattr(statistics.inference_stats, name)

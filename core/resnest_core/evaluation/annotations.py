@@ -16,7 +16,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from resnest_core.card import ModelCard
 from resnest_core.errors import ParameterError
-from resnest_core.evaluation.class_match import ClassMatch, match_classes, named
+from resnest_core.evaluation.class_match import ClassMatch, match_classes
+from resnest_core.messages import named
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from resnest_core.card import ModelCard
 from resnest_core.errors import ParameterError
-
-MAX_NAMED = 10  # names that a message lists
+from resnest_core.messages import named
 
 
 @dataclass(frozen=True)
@@ -75,12 +74,6 @@ def match_classes(categories: Mapping[int, str], card: ModelCard, source: str) -
             f"{_alike(match)}; rename the categories."
         )
     return match
-
-
-def named(names: Sequence[object]) -> str:
-    """Return the first ten names, and how many more."""
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(map(str, names[:MAX_NAMED])) + more
 
 
 def _alike(match: ClassMatch) -> str:

@@ -37,4 +37,5 @@ class AnswerFormat:
     format has no place for it."""
     is_list: bool = False
     """Whether an answer is a list, and that of several images one list of all their entries, as COCO's results are.
-    Otherwise an answer is an object, and several are a list of objects; only these can be JSON Lines."""
+    Otherwise an answer is an object, and several are a list of objects. A line of JSON Lines is an object: the gateway
+    wraps a list in one, `resnest detect` writes no such lines of lists."""

@@ -31,6 +31,10 @@ def runtimes_on(device: str) -> dict[str, type[Runtime]]:
     return {name: runtime for name, runtime in RUNTIMES.items() if device in runtime.devices}
 
 
+AUTOMATIC = ", ".join(name for name, runtime in RUNTIMES.items() if runtime.is_automatic)
+"""The runtimes that may be picked unasked, for help texts."""
+
+
 def preferred_runtime(device: str | None = None) -> Pick:
     """Return the first of the runtimes that are installed, run on the device and may be picked unasked.
 
@@ -48,6 +52,7 @@ def preferred_runtime(device: str | None = None) -> Pick:
 
 
 __all__ = [
+    "AUTOMATIC",
     "RUNTIMES",
     "FakeRuntime",
     "OnnxRuntime",

@@ -23,18 +23,18 @@ def load_or_fall_back(
     Raises:
         ParameterError, ModelError, MissingExtraError, RuntimeUnavailableError: what the last of them raises.
     """
-    try:
-        return runtime.load(path, device=device, threads=threads, instances=instances)
-    except CANNOT_RUN as error:
-        reason = last = error
-    for name, on in runtime.fallbacks:
+    errors: list[Exception] = []
+    for kind, on in [(runtime, device), *((RUNTIMES[name], on) for name, on in runtime.fallbacks)]:
         try:
-            loaded = RUNTIMES[name].load(path, device=on, threads=threads, instances=instances)
+            loaded = kind.load(path, device=on, threads=threads, instances=instances)
         except CANNOT_RUN as error:
-            last = error
+            errors.append(error)
             continue
-        log.warning("%s runs in %s on %s, without %s: %s", path, loaded.title, loaded.device, runtime.title, reason)
+        if errors:
+            log.warning(
+                "%s runs in %s on %s, without %s: %s", path, loaded.title, loaded.device, runtime.title, errors[0]
+            )
         return loaded
-    if last is not reason:
-        log.warning("%s can't run in %s: %s", path, runtime.title, reason)
-    raise last
+    if len(errors) > 1:
+        log.warning("%s can't run in %s: %s", path, runtime.title, errors[0])
+    raise errors[-1]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest_core.cpus import allowed_cpus
+from resnest_core.cpus import share_of_cpus
 from resnest_core.repository import load_detector
 from resnest_core.tensors import input_names
 from resnest_core.triton_models.common import (
@@ -33,7 +33,7 @@ class TritonPythonModel:
         parameters = read_parameters(args)
         threads, instances = int(parameters["threads"]) or None, read_instances(args)
         if threads is None and instances > 1:  # each is a process of its own, whose runtime knows nothing of the others
-            threads = max(allowed_cpus() // instances, 1)
+            threads = share_of_cpus(instances)
         self.runtime = load_detector(path, runtime=parameters["runtime"], threads=threads).runtime
         self.inputs = input_names(self.runtime.card.has_masks)
 

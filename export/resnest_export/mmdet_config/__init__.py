@@ -4,15 +4,20 @@
 or refuses by name what can't be built, and `differences` compares those with the published detectors'.
 """
 
-from resnest_export.mmdet_config.comparison import differences, nearest_published, settings_of_published
+from resnest_export.mmdet_config.comparison import (
+    differences,
+    differences_from_published,
+    nearest_published,
+    settings_of_published,
+)
 from resnest_export.mmdet_config.detector_sections import registered_code, settings_from_config
-from resnest_export.mmdet_config.reader import config_from_mapping, read_config, read_config_file
+from resnest_export.mmdet_config.reader import read_config, read_config_file
 from resnest_export.mmdet_config.settings import DetectorSettings
 
 __all__ = [
     "DetectorSettings",
-    "config_from_mapping",
     "differences",
+    "differences_from_published",
     "nearest_published",
     "read_config",
     "read_config_file",

@@ -10,7 +10,7 @@ from resnest_export.mmdet_config.view import Refusals
 
 
 def class_names(
-    config: Section, dataset: Value, meta: Mapping[str, Any] | None, num_classes: int, refusals: Refusals
+    config: Section, dataset: Value, known: tuple[str, ...] | None, num_classes: int, refusals: Refusals
 ) -> tuple[str, ...] | None:
     """Return the names in label order; None where nobody says them.
 
@@ -20,13 +20,12 @@ def class_names(
     Args:
         config: the whole configuration.
         dataset: the section of the test data set.
-        meta: a checkpoint's `meta`.
+        known: those that the checkpoint's meta tells.
         num_classes: of the box head.
     """
-    meta = meta or {}
     candidates = {
         "the test data set": _names_in(dataset) or _names_in(_get(dataset, "metainfo")),
-        "the checkpoint's meta": _names_in(_get(meta, "dataset_meta")) or _names_in(meta),
+        "the checkpoint's meta": known,
         "metainfo": _names_in(_get(config, "metainfo")),
         "classes": _names(_get(config, "classes")),
     }

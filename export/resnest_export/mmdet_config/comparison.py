@@ -96,6 +96,11 @@ def differences(a: DetectorSettings, b: DetectorSettings) -> list[tuple[str, Any
     return list(_differences("", a, b))
 
 
+def differences_from_published(settings: DetectorSettings, name: str) -> list[tuple[str, Any, Any]]:
+    """Return what differs from a published detector, as (path, its value, this one's); classes' names don't count."""
+    return [row for row in differences(settings_of_published(name), settings) if row[0] != "classes"]
+
+
 def _differences(path: str, a: Any, b: Any) -> list[tuple[str, Any, Any]]:
     if a == b:
         return []

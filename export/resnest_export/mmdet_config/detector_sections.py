@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from resnest_export.mmdet_config.class_names import class_names
 from resnest_export.mmdet_config.head_sections import roi_head_settings
 from resnest_export.mmdet_config.inference_sections import rcnn_test_settings, rpn_test_settings
@@ -24,7 +21,9 @@ MMDETECTION_3 = ("test_dataloader", "optim_wrapper", "default_scope", "default_h
 """Variables that only configurations of mmdetection 3 have."""
 
 
-def settings_from_config(config: Section, meta: Mapping[str, Any] | None = None) -> DetectorSettings:
+def settings_from_config(
+    config: Section, known: tuple[str, ...] | None = None, *, names_given: bool = False
+) -> DetectorSettings:
     """Return everything that decides the answers of the detector that a configuration describes.
 
     Absent keys have mmdetection 3.3's defaults. Of the configuration's variables mmdetection reads a few; the others
@@ -32,7 +31,8 @@ def settings_from_config(config: Section, meta: Mapping[str, Any] | None = None)
 
     Args:
         config: as the reader returns it.
-        meta: the checkpoint's `meta`, which may name the classes.
+        known: the classes' names that the checkpoint's meta tells.
+        names_given: whether the names of the classes are given elsewhere; those here are passed over then.
 
     Raises:
         ConfigError: something can't be known, or can't be built; every such setting is in one message, and in
@@ -60,7 +60,7 @@ def settings_from_config(config: Section, meta: Mapping[str, Any] | None = None)
     preprocessing = _preprocessing(root, model, dataset, dataset_path, is_3)
     model.done()
     root.absent("tta_model")
-    classes = class_names(config, dataset, meta, num_classes, refusals)
+    classes = None if names_given else class_names(config, dataset, known, num_classes, refusals)
     refusals.raise_any()
     return DetectorSettings(
         num_classes=num_classes,
@@ -75,21 +75,21 @@ def settings_from_config(config: Section, meta: Mapping[str, Any] | None = None)
     )
 
 
-def registered_code(config: Section) -> str | None:
-    """Return a note where a configuration has modules imported: their types may replace mmdetection's of that name."""
+def registered_code(config: Section) -> list[str]:
+    """Return notes where a configuration has modules imported: their types may replace mmdetection's of that name."""
     imports = config.get("custom_imports")
     if not imports:
-        return None
+        return []
     modules = imports.get("imports") if isinstance(imports, Section) else imports
-    return (
+    return [
         f"custom_imports names {shortened(modules)}, which isn't imported: what it registers is refused where the "
         "configuration uses it, but make sure that it replaces none of mmdetection's own types."
-    )
+    ]
 
 
 def _check_kind(model: View) -> None:
     """Refuse detectors, backbones and heads of another kind."""
-    if "type" in model.section or model.section:
+    if model.section:
         model.type(*DETECTORS, what="detector")
     backbone = model.section.get("backbone")
     kind = backbone.get("type") if isinstance(backbone, Section) else None
@@ -139,14 +139,9 @@ def _preprocessing(root: View, model: View, dataset: Value, path: str, is_3: boo
     pipeline = dataset.get("pipeline") if isinstance(dataset, Section) else None
     if isinstance(dataset, Unevaluated):
         pipeline = dataset
-    pipeline, path = (
-        (pipeline, f"{path}.pipeline")
-        if pipeline is not None
-        else (
-            root.section.get("test_pipeline"),
-            "test_pipeline",
-        )
-    )
+    path = f"{path}.pipeline"
+    if pipeline is None:
+        pipeline, path = root.section.get("test_pipeline"), "test_pipeline"
     if not is_3:
         return preprocessing_2(pipeline, path, root.refusals)
     if "data_preprocessor" not in model and "data_preprocessor" in root:

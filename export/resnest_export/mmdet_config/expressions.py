@@ -37,8 +37,8 @@ COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.LtE: operator.le,
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
-    ast.Is: lambda a, b: a is b or (a == b and isinstance(a, str)),
-    ast.IsNot: lambda a, b: a is not b,
+    ast.Is: lambda a, b: _is(a, b),
+    ast.IsNot: lambda a, b: not _is(a, b),
 }
 PURE: dict[str, Callable[..., Any]] = {
     "len": len, "min": min, "max": max, "abs": abs, "round": round, "int": int, "float": float, "bool": bool
@@ -157,7 +157,7 @@ class Expressions:
         section = Section()
         for key, value in zip(node.keys, node.values, strict=True):
             if key is None:
-                _update(section, _section(self.known(value)))
+                section.add(_section(self.known(value)))
             else:
                 section.put(_key(self.known(key)), self.evaluate(value), self.place(key))
         return section
@@ -200,7 +200,7 @@ class Expressions:
             if keyword.arg is None:
                 addition = _section(self.known(keyword.value))
                 keys = set(addition)
-                _update(section, addition)
+                section.add(addition)
             else:
                 keys = {keyword.arg}
                 section.put(keyword.arg, self.evaluate(keyword.value), self.place(keyword))
@@ -212,7 +212,7 @@ class Expressions:
     def _method(self, target: Any, name: str, node: ast.Call) -> Value:
         if isinstance(target, Section) and name == "update":
             call = ast.Call(func=ast.Name(id="dict", ctx=ast.Load()), args=node.args, keywords=node.keywords)
-            _update(target, self._dict_of(ast.copy_location(call, node)))
+            target.add(self._dict_of(ast.copy_location(call, node)))
             return None
         if node.keywords:
             raise NotEvaluatedError("has arguments that it doesn't take")
@@ -321,6 +321,10 @@ def _bounded(value: Value) -> Value:
     return value
 
 
+def _is(left: Any, right: Any) -> bool:
+    return left is right or (left == right and isinstance(left, str))
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int)
 
@@ -349,11 +353,6 @@ def _section(value: Any) -> Section:
     if isinstance(value, list) and all(isinstance(item, (list, tuple)) and len(item) == 2 for item in value):
         return Section((_key(key), item) for key, item in value)
     raise NotEvaluatedError("needs a dictionary")
-
-
-def _update(section: Section, addition: Section) -> None:
-    section.update(addition)
-    section.places.update(addition.places)
 
 
 def _as_set(items: list[Value]) -> set[Value]:

@@ -61,13 +61,13 @@ def _per_stage(view: View, key: str, num_stages: int, cascade: bool) -> list[Vie
     views = view.views(key)
     if len(views) != num_stages:
         view.refuse(key, f"has {len(views)} entries for {num_stages} stages: make them equal")
-        views = (views or [Nothing(view.path, view.refusals)])[:1] * num_stages
+        views = (views or [Nothing(view.path)])[:1] * num_stages
     return views
 
 
 def _pair(view: View, key: str, default: int | None) -> int:
     """Read a size that may be written as a pair of equal numbers."""
-    value: Value = view.take(key, default)
+    value: Value = view.value(key, default, 7)
     if isinstance(value, (list, tuple)) and len(value) == 2:
         if value[0] != value[1]:
             view.refuse(key, f"is {value!r}: the map must be square: {ELSEWHERE}")
@@ -78,26 +78,17 @@ def _pair(view: View, key: str, default: int | None) -> int:
     return value
 
 
-def _renamed(view: View, key: str, old: str) -> str:
-    """Return which of two names of a key, today's and an earlier one, the section uses."""
-    if key in view and old in view and view.section[key] != view.section[old]:
-        view.refuse(old, f"and {key} contradict each other: delete {old}")
-    view.inert(key, old)
-    return old if old in view and key not in view else key
-
-
 def _extractor_settings(view: View, neck: NeckSettings) -> RoIExtractorSettings:
     view.type("SingleRoIExtractor", what="RoI extractor")
     view.inert(*INITIALIZATION)
-    view.only("out_channels", neck.out_channels, default=neck.out_channels, advice="the neck gives that")
-    view.required("out_channels", neck.out_channels)
+    view.only("out_channels", neck.out_channels, default=neck.out_channels, advice="the neck gives that", required=True)
     layer = view.view("roi_layer")
     layer.type("RoIAlign", what="RoI layer")
     layer.only("aligned", True, default=True)
     layer.only("pool_mode", "avg", default="avg")
     layer.only("use_torchvision", False, default=False)
-    size = _pair(layer, _renamed(layer, "output_size", "out_size"), None)
-    sampling_ratio = layer.integer(_renamed(layer, "sampling_ratio", "sample_num"), 0, low=-1, high=64)
+    size = _pair(layer, layer.renamed("output_size", "out_size"), None)
+    sampling_ratio = layer.integer(layer.renamed("sampling_ratio", "sample_num"), 0, low=-1, high=64)
     layer.done()
     strides = view.numbers("featmap_strides", None)
     if len(strides) > neck.num_outs:

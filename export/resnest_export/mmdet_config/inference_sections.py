@@ -96,8 +96,7 @@ def soft_nms_settings(view: View) -> NMSSettings:
 
 def _iou_threshold(view: View, default: float | None) -> float:
     view.only("offset", 0, default=0)
-    key = "iou_thr" if "iou_thr" in view and "iou_threshold" not in view else "iou_threshold"  # its earlier name
-    return view.number(key, default, 0.0, 1.0, fallback=0.5)
+    return view.number(view.renamed("iou_threshold", "iou_thr"), default, 0.0, 1.0, fallback=0.5)
 
 
 def _class_agnostic(view: View) -> bool:

@@ -47,8 +47,7 @@ def backbone_settings(view: View) -> BackboneSettings:
     view.type("ResNeSt", what="backbone")
     # Of training: which weights are updated, and how memory is saved.
     view.inert(*INITIALIZATION, "frozen_stages", "norm_eval", "with_cp", "zero_init_residual", "base_width")
-    view.required("depth", 50)
-    depth = view.only("depth", *BLOCKS, default=50)
+    depth = view.only("depth", *BLOCKS, default=50, required=True)
     for key, value in (("in_channels", 3), ("num_stages", 4), ("groups", 1), ("style", "pytorch")):
         view.only(key, value, default=value)
     for key, values in (
@@ -81,8 +80,7 @@ def neck_settings(view: View, backbone: BackboneSettings, expected_channels: int
     view.only("in_channels", backbone.out_channels, default=backbone.out_channels, advice="the backbone gives that")
     view.only("start_level", 0, default=0)
     view.only("end_level", -1, default=-1)  # the versions count others differently
-    view.required("num_outs", 5)
-    num_outs = view.only("num_outs", 4, 5, default=5)
+    num_outs = view.only("num_outs", 4, 5, default=5, required=True)
     if num_outs == 5:  # otherwise there is no further level that they decide about
         view.only("add_extra_convs", False, default=False)
     view.inert("add_extra_convs", "extra_convs_on_inputs", "relu_before_extra_convs")
@@ -91,7 +89,7 @@ def neck_settings(view: View, backbone: BackboneSettings, expected_channels: int
         upsampling = view.view("upsample_cfg")
         upsampling.only("mode", "nearest", default="nearest")
         upsampling.done()
-    settings = NeckSettings(view.integer("out_channels", None, fallback=expected_channels), 4 if num_outs == 4 else 5)
+    settings = NeckSettings(view.integer("out_channels", None, fallback=expected_channels), num_outs)
     view.done()
     return settings
 
@@ -118,8 +116,7 @@ def rpn_settings(view: View, neck: NeckSettings) -> RPNSettings:
     view.type("RPNHead", what="RPN head")
     # Boxes are decoded alike whatever the regression was trained with; train_cfg and test_cfg are the model's.
     view.inert(*INITIALIZATION, "loss_bbox", "reg_decoded_bbox", "train_cfg", "test_cfg")
-    view.only("in_channels", neck.out_channels, default=neck.out_channels, advice="the neck gives that")
-    view.required("in_channels", neck.out_channels)
+    view.only("in_channels", neck.out_channels, default=neck.out_channels, advice="the neck gives that", required=True)
     view.only("num_classes", 1, default=1)
     view.only("num_convs", 1, default=1)
     if "loss_cls" in view:  # which loss it is doesn't matter, but its activation does

@@ -30,6 +30,9 @@ class _Steps:
     size_divisor: int = 1
     pad: PadSettings | None = None
 
+    def pads_before(self, name: str) -> bool:
+        return "Pad" in self.order and name in self.order[self.order.index("Pad") :]
+
 
 def preprocessing_3(preprocessor: View, pipeline: Value, path: str, refusals: Refusals) -> PreprocessingSettings:
     """Read mmdetection 3's `data_preprocessor` and test pipeline."""
@@ -66,8 +69,7 @@ def preprocessing_2(pipeline: Value, path: str, refusals: Refusals) -> Preproces
     steps = _read_steps(pipeline, path, refusals, mmdet3=False)
     if "Normalize" not in steps.order:
         refusals.add(f"{path} has no step Normalize: add it with the mean and std of training.")
-    order = [name for name in steps.order if name in ("Normalize", "Pad")]
-    if order.index("Pad") < order.index("Normalize") if len(set(order)) == 2 else False:
+    if steps.pads_before("Normalize"):
         refusals.add(f"{path} pads before it normalises: put Pad after Normalize, as mmdetection 2's pipelines do.")
     return PreprocessingSettings(
         mean=steps.mean,
@@ -106,7 +108,7 @@ def _read_steps(pipeline: Value, path: str, refusals: Refusals, *, mmdet3: bool)
     for name in ("Resize", "Normalize", "Pad"):
         if steps.order.count(name) > 1:
             refusals.add(f"{path} has the step {name} more than once: keep one.")
-    if "Pad" in steps.order and "Resize" in steps.order[steps.order.index("Pad") :]:
+    if steps.pads_before("Resize"):
         refusals.add(f"{path} pads before it resizes: put Pad after Resize.")
     return steps
 
@@ -131,7 +133,7 @@ def _read_step(step: Value, path: str, steps: _Steps, refusals: Refusals, mmdet3
     elif name == "RandomFlip":
         _read_flip(view, in_aug)
     elif name == "MultiScaleFlipAug" and not mmdet3 and not in_aug:
-        _read_flip_aug(view, steps, refusals)
+        _read_flip_aug(view, steps)
     else:
         view.refuse(
             "type", f"is {shortened(step.get('type'))}: this step of a test pipeline can't be built: {ELSEWHERE}"
@@ -227,7 +229,7 @@ def _read_flip(view: View, in_aug: bool) -> None:
         view.only("flip_ratio", 0, default=0)
 
 
-def _read_flip_aug(view: View, steps: _Steps, refusals: Refusals) -> None:
+def _read_flip_aug(view: View, steps: _Steps) -> None:
     view.only("flip", False, default=False, advice="test-time augmentation can't be built, set it to False")
     view.inert("flip_direction")
     view.absent("scale_factor")
@@ -236,5 +238,5 @@ def _read_flip_aug(view: View, steps: _Steps, refusals: Refusals) -> None:
         view.refuse("transforms", "isn't a list: write its steps")
         transforms = []
     for index, step in enumerate(transforms):
-        _read_step(step, f"{view.path}.transforms[{index}]", steps, refusals, False, in_aug=True)
+        _read_step(step, f"{view.path}.transforms[{index}]", steps, view.refusals, False, in_aug=True)
     steps.scale = _scale(view, "img_scale", steps.keep_ratio)

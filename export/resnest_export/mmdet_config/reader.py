@@ -6,9 +6,7 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from resnest_core.errors import ConfigError
 from resnest_export.mmdet_config.expressions import Expressions
@@ -52,37 +50,6 @@ def read_config(text: str, source: str = FROM_CHECKPOINT) -> Section:
         ConfigError: as above; a text of a checkpoint can't name bases.
     """
     return _read_python(text, source, None, ())
-
-
-def config_from_mapping(mapping: Mapping[str, Any], source: str = FROM_CHECKPOINT) -> Section:
-    """Make a configuration of nested plain values, such as the `ConfigDict` that a checkpoint may hold.
-
-    Args:
-        mapping: dictionaries, lists, tuples, strings, numbers and None; anything else is marked as unknown.
-        source: what it is called in messages.
-
-    Raises:
-        ConfigError: it is nested deeper than any configuration.
-    """
-    try:
-        return _section_of(mapping, source)
-    except RecursionError as error:
-        raise _too_deep(source) from error
-
-
-def _section_of(mapping: Mapping[Any, Any], source: str) -> Section:
-    return Section((str(key), _value_of(value, source)) for key, value in mapping.items())
-
-
-def _value_of(value: Any, source: str) -> Value:
-    if isinstance(value, Mapping):
-        return _section_of(value, source)
-    if isinstance(value, (list, tuple)):
-        items = [_value_of(item, source) for item in value]
-        return items if isinstance(value, list) else tuple(items)
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    return Unevaluated(Place(source, 1), f"an object of type {type(value).__name__}", "isn't plain data")
 
 
 def _read_file(path: Path, readers: tuple[Path, ...]) -> Section:
@@ -205,8 +172,7 @@ def _bases(names: list[str], source: str, path: Path | None, readers: tuple[Path
         twice = sorted(result.keys() & base.keys())
         if twice:
             raise ConfigError(f"{path}: {', '.join(twice)} is in more than one base, which mmengine refuses: keep one.")
-        result.update(base)
-        result.places.update(base.places)
+        result.add(base)
     return result
 
 

@@ -184,8 +184,14 @@ class Statements:
         for part in ast.walk(node):  # last: a name's old container may have been changed before
             if isinstance(part, (*FUNCTIONS, ast.ClassDef)):
                 self.names[part.name] = marker
-            elif isinstance(part, ast.alias):
-                self.names[part.asname or part.name.partition(".")[0]] = marker
+            elif isinstance(part, (ast.Import, ast.ImportFrom)):
+                self._import(part)
+            elif isinstance(part, (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)):
+                if part.name is not None:
+                    self.names[part.name] = marker
+            elif isinstance(part, ast.MatchMapping):
+                if part.rest is not None:
+                    self.names[part.rest] = marker
             elif isinstance(part, ast.Name) and isinstance(part.ctx, (ast.Store, ast.Del)):
                 self.names[part.id] = marker
 

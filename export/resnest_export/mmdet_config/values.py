@@ -51,6 +51,11 @@ class Section(dict[str, Value]):
         self[key] = value
         self.places[key] = place
 
+    def add(self, other: Section) -> None:
+        """Set all keys of another section, with their places."""
+        self.update(other)
+        self.places.update(other.places)
+
 
 def containers_in(value: Value) -> Iterator[list[Value] | Section]:
     """Yield every mutable container within a value, each once."""

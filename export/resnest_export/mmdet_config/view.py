@@ -64,8 +64,7 @@ class View:
     def refuse(self, key: str, why: str) -> None:
         """Refuse a key; `why` completes the sentence that begins with its path."""
         place = self.section.places.get(key)
-        path = f"{self.path}.{key}" if self.path and key else self.path or key
-        self.refusals.add(f"{path}{f' ({place})' if place else ''} {why}.")
+        self.refusals.add(f"{self._path_of(key)}{f' ({place})' if place else ''} {why}.")
 
     def inert(self, *keys: str) -> None:
         """Mark keys that don't matter for inference."""
@@ -90,19 +89,33 @@ class View:
             return fallback
         return value
 
+    def value(self, key: str, default: Value, fallback: Value) -> Value:
+        """Return a value; `default` None: the key is required, and `fallback` stands for it."""
+        return self.required(key, fallback) if default is None else self.take(key, default)
+
+    def renamed(self, key: str, old: str) -> str:
+        """Return which of two names of a key, today's and an earlier one, the section uses."""
+        if key in self and old in self and self.section[key] != self.section[old]:
+            self.refuse(old, f"and {key} contradict each other: delete {old}")
+        self.inert(key, old)
+        return old if old in self and key not in self else key
+
     def type(self, *allowed: str, what: str, default: str | None = None) -> str:
         """Return the section's type without its scope; refuse others by name, and nothing else of such a section."""
-        value = self.take("type", default)
+        value = self.value("type", default, None)
         name = bare_type(value)
         if name not in allowed:
-            self.refuse("type", f"is {shortened(value)}: this {what} can't be built, only {_or(allowed)}: {ELSEWHERE}")
+            if value is not None:  # else it is refused already
+                self.refuse(
+                    "type", f"is {shortened(value)}: this {what} can't be built, only {_or(allowed)}: {ELSEWHERE}"
+                )
             self.refusals = Refusals()  # its keys are another type's
             return allowed[0]
         return name
 
-    def only(self, key: str, *allowed: Value, default: Value, advice: str = ELSEWHERE) -> Value:
+    def only(self, key: str, *allowed: Value, default: Value, advice: str = ELSEWHERE, required: bool = False) -> Value:
         """Return a value of which only some are supported; equal numbers are equal, lists equal tuples."""
-        value = self.take(key, default)
+        value = self.required(key, default) if required else self.take(key, default)
         plain = tuple(value) if isinstance(value, list) else value
         for other in allowed:
             if plain == other and isinstance(plain, bool) == isinstance(other, bool):
@@ -128,7 +141,7 @@ class View:
     ) -> int:
         """Return a whole number within bounds; `default` None: the key is required, `fallback` stands for it."""
         fallback = low if fallback is None else fallback
-        value = self.required(key, fallback) if default is None else self.take(key, default)
+        value = self.value(key, default, fallback)
         if not _is_integer(value) or value < low or (high is not None and value > high):
             bounds = f"at least {low}" if high is None else f"from {low} to {high}"
             self.refuse(key, f"is {shortened(value)}: it must be a whole number {bounds}")
@@ -137,7 +150,7 @@ class View:
 
     def number(self, key: str, default: float | None, low: float, high: float, fallback: float = 0.0) -> float:
         """Return a number within bounds; `default` None: the key is required."""
-        value = self.required(key, fallback) if default is None else self.take(key, default)
+        value = self.value(key, default, fallback)
         if not _is_number(value) or not low <= value <= high:
             self.refuse(key, f"is {shortened(value)}: it must be a number from {low:g} to {high:g}")
             return default if default is not None else fallback
@@ -145,10 +158,8 @@ class View:
 
     def numbers(self, key: str, default: Sequence[float] | None, count: int | None = None) -> tuple[float, ...]:
         """Return a list of finite numbers; `count` None: any number of them but zero."""
-        value = self.required(key, ()) if default is None else self.take(key, default)
         fallback = tuple(default or (1.0,) * (count or 1))
-        if value == () and default is None:
-            return fallback
+        value = self.value(key, default, fallback)
         is_list = isinstance(value, (list, tuple)) and all(map(_is_number, value))
         if not is_list or not value or (count is not None and len(value) != count):
             self.refuse(key, f"is {shortened(value)}: it must be a list of {count or 'some'} numbers")
@@ -159,19 +170,18 @@ class View:
         """Return the view of a dictionary within; an empty one where it is missing and there is no default."""
         value = self.section.get(key)
         self.understood.add(key)
-        path = f"{self.path}.{key}" if self.path else key
         if value is None and default is not None:
-            return View(default, path, self.refusals)
-        return self._as_view(value, key, path)
+            return View(default, self._path_of(key), self.refusals)
+        return self._as_view(value, key, self._path_of(key))
 
     def views(self, key: str) -> list[View]:
-        """Return the views of a list of dictionaries, of which one may stand alone."""
-        value = self.section.get(key)
-        if not isinstance(value, (list, tuple)):
-            return [self.view(key)]
+        """Return the views of the dictionaries in a list."""
         self.understood.add(key)
-        path = f"{self.path}.{key}" if self.path else key
-        return [self._as_view(item, key, f"{path}[{index}]") for index, item in enumerate(value)]
+        path = self._path_of(key)
+        return [self._as_view(item, key, f"{path}[{index}]") for index, item in enumerate(self.section[key])]
+
+    def _path_of(self, key: str) -> str:
+        return f"{self.path}.{key}" if self.path and key else self.path or key
 
     def _as_view(self, value: Value, key: str, path: str) -> View:
         if not isinstance(value, Section):
@@ -181,7 +191,7 @@ class View:
                 self.refusals.add(f"{path} can't be known, since nothing is executed: {value}; write its value.")
             else:
                 self.refusals.add(f"{path} is {shortened(value)}: it must be a dictionary.")
-            return Nothing(path, Refusals())  # one refusal is enough
+            return Nothing(path)  # one refusal is enough
         return View(value, path, self.refusals)
 
     def done(self) -> None:
@@ -198,8 +208,8 @@ class View:
 class Nothing(View):
     """The view of a dictionary that isn't there; what it refuses is dropped."""
 
-    def __init__(self, path: str, refusals: Refusals) -> None:
-        super().__init__(Section(), path, refusals)
+    def __init__(self, path: str) -> None:
+        super().__init__(Section(), path, Refusals())
 
 
 def bare_type(value: Value) -> str:

@@ -47,17 +47,9 @@ class DetectorConfig:
         return self.settings.num_classes
 
     @property
-    def max_detections(self) -> int:
-        return self.settings.test_rcnn.max_per_img
-
-    @property
     def max_proposals(self) -> int:
         """Regions that the box heads look at, at most."""
         return self.settings.test_rpn.max_per_img
-
-    @property
-    def test_scale(self) -> tuple[int, int]:
-        return self.settings.preprocessing.scale
 
     def with_classes(self, count: int) -> Self:
         """Return the same detector for so many classes; their names are kept if there are as many."""

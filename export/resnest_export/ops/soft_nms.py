@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from resnest_export.mmdet_config.settings import NMSSettings
-from resnest_export.ops.nms import apart, iou, is_box
+from resnest_export.ops.nms import apart, is_box
 
 METHODS = {"naive": 0, "linear": 1, "gaussian": 2}
 SIGMA = 0.5  # of mmcv, where the method needs none
@@ -81,29 +81,3 @@ def _weight(ratio: Tensor, method: int, iou_threshold: float, sigma: float) -> T
         return torch.exp(-(ratio * ratio) / sigma)
     lowered = 1 - ratio if method == METHODS["linear"] else torch.zeros_like(ratio)
     return torch.where(ratio >= iou_threshold, lowered, 1.0)
-
-
-def soft_nms_reference(
-    boxes_xyxy: Tensor, scores: Tensor, groups: Tensor, settings: NMSSettings, *, max_output: int
-) -> tuple[Tensor, Tensor]:
-    """The same as `batched_soft_nms`, one box at a time: for reading, and to compare the fast ones with."""
-    indices = torch.full((len(scores), max_output), -1, dtype=torch.int32)
-    lowered = torch.full((len(scores), max_output), -torch.inf)
-    scores = scores.masked_fill(~is_box(boxes_xyxy, scores), -torch.inf)
-    moved = apart(boxes_xyxy, scores, groups)
-    for image in range(len(scores)):
-        left = {i: float(score) for i, score in enumerate(scores[image]) if score > -torch.inf}
-        for place in range(max_output):
-            if not left:
-                break
-            best = max(left, key=lambda i: (left[i], -i))
-            indices[image, place], lowered[image, place] = best, left.pop(best)
-            for i in list(left):
-                ratio = iou(moved[image, i], moved[image, best])
-                if settings.method == "gaussian":
-                    left[i] *= float(torch.exp(torch.tensor(-ratio * ratio / (settings.sigma or SIGMA))))
-                elif ratio >= settings.iou_threshold:
-                    left[i] *= 1 - ratio if settings.method == "linear" else 0.0
-                if left[i] < (settings.min_score or 0.0):
-                    del left[i]
-    return indices, lowered

@@ -14,6 +14,7 @@ from resnest_core.published import PUBLISHED
 from resnest_export.mmdet_config import (
     DetectorSettings,
     differences,
+    differences_from_published,
     nearest_published,
     read_config,
     read_config_file,
@@ -145,6 +146,8 @@ def test_differences_from_the_nearest_published(name: str, nearest: str, paths: 
     assert nearest_published(settings) == nearest
     found = differences(settings, settings_of_published(nearest))
     assert {path for path, _, _ in found} == paths | COCO_OR_OWN
+    shown = [(path, theirs, ours) for path, ours, theirs in found if path != "classes"]
+    assert differences_from_published(settings, nearest) == shown
 
 
 def test_differences_hold_both_values_and_whole_tuples_of_other_lengths() -> None:

@@ -11,11 +11,22 @@ from typing import Any
 import pytest
 
 from resnest_core.errors import CheckpointError, ConfigError
-from resnest_export.mmdet_config import config_from_mapping, read_config, read_config_file, settings_from_config
+from resnest_export.mmdet_config import read_config, read_config_file, settings_from_config
 from resnest_export.mmdet_config.values import Section, Unevaluated
 from tests.export.mmdet_config.texts import CONFIGS, published_text
 
 FILES = sorted(CONFIGS.glob("*/config*.py"))
+OPAQUE = [
+    "try:\n    from x import *\nexcept ImportError:\n    pass",
+    "if foo():\n    from x import *",
+    "try:\n    pass\nexcept ValueError as model:\n    pass",
+    "match 1:\n    case model:\n        pass",
+    "match [1]:\n    case [*model]:\n        pass",
+    "match {'a': 1}:\n    case {**model}:\n        pass",
+    "try:\n    import model.a\nfinally:\n    pass",
+    "try:\n    from x import y as model\nfinally:\n    pass",
+]
+"""Statements that aren't followed, which bind the name `model` otherwise than by an assignment."""
 
 
 def executed(text: str) -> dict[str, Any]:
@@ -135,6 +146,7 @@ def test_marks_what_it_cannot_evaluate_with_its_line(statement: str, line: int) 
         "raise ValueError",
         "(model := foo())",
         "async def f():\n    pass\nx = f(model)",
+        *OPAQUE,
     ],
 )
 def test_code_that_may_change_the_model_makes_it_unknown(tail: str) -> None:
@@ -142,6 +154,21 @@ def test_code_that_may_change_the_model_makes_it_unknown(tail: str) -> None:
     config = read_config(f"model = dict(backbone=dict(depth=50))\n{tail}")
     with pytest.raises(ConfigError, match=r"can't be known.*line [23456]"):
         settings_from_config(config)
+
+
+@pytest.mark.parametrize("tail", OPAQUE)
+def test_names_that_opaque_statements_bind_are_unknown(tail: str) -> None:
+    config = read_config(f"model = dict(a=1)\n{tail}")
+    assert isinstance(config["model"], Unevaluated)
+    assert "*" not in config
+
+
+@pytest.mark.parametrize(
+    ("test", "value"),
+    [("x + 'y' is 'xy'", True), ("x + 'y' is not 'xy'", False), ("1 is None", False), ("1 is not None", True)],
+)
+def test_is_and_is_not_are_opposites(test: str, value: bool) -> None:
+    assert read_config(f"x = 'x'\na = {test}") == {"x": "x", "a": value}
 
 
 @pytest.mark.parametrize(
@@ -258,17 +285,6 @@ def test_windows_paths_are_text() -> None:
     assert config == {"data_root": "D:\\data\\parts", "work": "C:\\work\\d", "odd": "E:\\data"}
 
 
-def test_a_mapping_of_plain_values() -> None:
-    config = config_from_mapping({"model": {"a": [1, {"b": (2.5, None)}], "c": "x"}, "d": Path})
-    assert config["model"] == {"a": [1, {"b": (2.5, None)}], "c": "x"}
-    assert isinstance(config["model"]["a"][1], Section)
-    assert isinstance(config["d"], Unevaluated)
-    circle: dict[str, Any] = {}
-    circle["a"] = circle
-    with pytest.raises(ConfigError, match="nested deeper"):
-        config_from_mapping(circle)
-
-
 def test_places_of_keys() -> None:
     config = read_config("model = dict(\n    a=1,\n    b=dict(\n        c=2))\nmodel['b']['d'] = 3\nx = 1")
     assert [place.line for place in config["model"].places.values()] == [2, 3]
@@ -314,3 +330,8 @@ def test_reading_takes_less_than_half_a_second(path: Path) -> None:
 
 def test_infinite_numbers_are_refused_where_they_matter() -> None:
     assert math.isinf(read_config("x = 1e999")["x"])
+    text = published_text(50, cascade=False, masks=False)
+    assert text.count("'norm_eval'") == 1
+    changed = text.replace("'norm_eval'", "'norm_cfg': dict(type='BN', eps=1e999), 'norm_eval'")
+    with pytest.raises(ConfigError, match=r"backbone.norm_cfg.eps .* is inf: it must be a number from 0 to 1"):
+        settings_from_config(read_config(changed))

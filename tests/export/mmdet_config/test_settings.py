@@ -119,6 +119,7 @@ ROWS: list[tuple[str, Any, str, Any]] = [
     ("test_cfg.rpn.max_per_img", 50, "test_rpn.max_per_img", 50),
     ("test_cfg.rpn.nms.iou_threshold", 0.65, "test_rpn.iou_threshold", 0.65),
     ("test_cfg.rpn.nms", {"iou_thr": 0.65}, "test_rpn.iou_threshold", 0.65),
+    ("test_cfg.rpn.nms", {"iou_thr": 0.65, "iou_threshold": 0.65}, "test_rpn.iou_threshold", 0.65),
     ("test_cfg.rpn.min_bbox_size", 8, "test_rpn.min_bbox_size", 8),
     ("test_cfg.rpn.min_bbox_size", MISSING, "test_rpn.min_bbox_size", -1),
     ("test_cfg.rcnn.score_thr", 0.3, "test_rcnn.score_thr", 0.3),
@@ -264,28 +265,28 @@ ABC, XYZ = ("a", "b", "c"), ["x", "y", "z"]
 
 
 @pytest.mark.parametrize(
-    ("dataset", "meta", "variables", "expected"),
+    ("dataset", "known", "variables", "expected"),
     [
-        ({"metainfo": {"classes": ABC}}, {"dataset_meta": {"classes": XYZ}}, {"classes": XYZ}, ABC),
+        ({"metainfo": {"classes": ABC}}, tuple(XYZ), {"classes": XYZ}, ABC),
         ({"metainfo": {"CLASSES": XYZ}}, None, {}, tuple(XYZ)),
         ({"classes": ABC}, None, {}, ABC),
-        ({}, {"dataset_meta": {"classes": XYZ}}, {"metainfo": {"classes": ABC}}, tuple(XYZ)),
-        ({}, {"CLASSES": XYZ}, {"classes": ABC}, tuple(XYZ)),
-        ({}, {"dataset_meta": {"CLASSES": XYZ}}, {}, tuple(XYZ)),
-        ({}, {}, {"metainfo": {"classes": ABC}}, ABC),
-        ({}, {}, {"classes": ABC}, ABC),
-        ({"classes": "names.txt"}, {"CLASSES": ABC}, {}, ABC),
-        ({"metainfo": {"classes": ("one",)}}, {"CLASSES": ABC}, {}, ABC),  # another number: not this detector's
-        ({}, {}, {}, None),
+        ({}, tuple(XYZ), {"metainfo": {"classes": ABC}}, tuple(XYZ)),
+        ({}, tuple(XYZ), {"classes": ABC}, tuple(XYZ)),
+        ({}, tuple(XYZ), {}, tuple(XYZ)),
+        ({}, None, {"metainfo": {"classes": ABC}}, ABC),
+        ({}, None, {"classes": ABC}, ABC),
+        ({"classes": "names.txt"}, ABC, {}, ABC),
+        ({"metainfo": {"classes": ("one",)}}, ABC, {}, ABC),  # another number: not this detector's
+        ({}, None, {}, None),
     ],
 )
-def test_classes(dataset: dict[str, Any], meta: Any, variables: dict[str, Any], expected: Any) -> None:
+def test_classes(dataset: dict[str, Any], known: Any, variables: dict[str, Any], expected: Any) -> None:
     config = plain()
     del config["metainfo"]
     del config["test_dataloader"]["dataset"]["metainfo"]
     config["test_dataloader"]["dataset"].update(dataset)
     config.update(variables)
-    settings = settings_from_config(read_config(text_of(config)), meta)
+    settings = settings_from_config(read_config(text_of(config)), known)
     assert settings == replace(SMALL_PARTS, classes=expected)
 
 

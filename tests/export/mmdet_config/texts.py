@@ -6,7 +6,6 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from resnest_core.errors import ConfigError
 from resnest_export.coco_classes import COCO
 from resnest_export.mmdet_config import DetectorSettings, read_config, read_config_file, settings_from_config
 from resnest_export.mmdet_config.settings import (
@@ -97,15 +96,6 @@ def changed(path: str, value: Any, name: str = "small_parts", file: str = "confi
     else:
         part[int(last) if last.isdigit() else last] = value
     return settings_from_config(read_config(text_of(config)))
-
-
-def refusal(path: str, value: Any, name: str = "small_parts", file: str = "config.py") -> str:
-    """Return the message with which a changed configuration is refused."""
-    try:
-        settings = changed(path, value, name, file)
-    except ConfigError as error:
-        return str(error)
-    raise AssertionError(f"{path} = {value!r} isn't refused: {settings}")
 
 
 def published_text(depth: int, *, cascade: bool, masks: bool) -> str:

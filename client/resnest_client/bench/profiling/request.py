@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from resnest_client.bench.profiling.stages import Graph, read_graph
-from resnest_core.card import ModelCard
-from resnest_core.errors import ImageError, InvalidModelError, MissingExtraError, ModelNotFoundError, ParameterError
+from resnest_core.card import ModelCard, read_card
+from resnest_core.errors import ImageError, InvalidModelError, MissingExtraError, ParameterError
 from resnest_core.images import decode_image, image_files, read_file
-from resnest_core.repository import default_model, find_repository, installed_models, network_path
+from resnest_core.repository import default_model, find_model, find_repository, installed_models
 
 
 class ProfileRequest(NamedTuple):
@@ -57,15 +57,9 @@ def read_model(request: ProfileRequest) -> tuple[Graph, ModelCard]:
         raise MissingExtraError("onnx", "server") from error
     where = find_repository(request.repository)
     installed = installed_models(where)
-    if not installed or (request.model and request.model not in installed):
-        found = ", ".join(installed) or "none"
-        raise ModelNotFoundError(
-            f"There is no model {request.model or ''} in {where}, only {found}: name one of those."
-        )
-    path = network_path(where, request.model or default_model(installed))
+    path = find_model(request.model or (default_model(installed) if installed else ""), where)
     try:
         model: onnx.ModelProto = onnx.load(path)
     except Exception as error:  # protobuf raises a class of its own
         raise InvalidModelError(f"{path} is damaged or not an ONNX model: export it again.") from error
-    card = ModelCard.from_metadata({entry.key: entry.value for entry in model.metadata_props}, path)
-    return read_graph(model), card
+    return read_graph(model), read_card(path)

@@ -100,7 +100,7 @@ class EngineManifest(BaseModel):
     detector: str | None = None
     """What the model was exported from, as `resnest export` takes it; None, in older manifests: `model`."""
     checkpoint: str | None = None
-    """File name of the checkpoint; None: the one that was published, or, in older manifests, unknown."""
+    """File name of the checkpoint; None: the one that was published. `find` takes it from the card."""
     tensorrt_flavour: Flavour
     tensorrt_version: str
     cuda_version: str
