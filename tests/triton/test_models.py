@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from resnest_core import tensors
+from resnest_core import cpus, tensors
 from resnest_core.buckets import Buckets
 from resnest_core.card import METADATA_KEY
 from resnest_core.detector import InProcessDetector
@@ -119,7 +119,7 @@ def test_instances_of_the_network_share_the_cpus(
 
     module = sys.modules[models[1].__module__]
     monkeypatch.setattr(module, "load_detector", load_detector)
-    monkeypatch.setattr(module, "allowed_cpus", lambda: 8)
+    monkeypatch.setattr(cpus, "allowed_cpus", lambda: 8)
     config = {
         "parameters": {"runtime": {"string_value": "openvino"}, "threads": {"string_value": str(given)}},
         "instance_group": [{"kind": "KIND_CPU", "count": count} for count in counts],
