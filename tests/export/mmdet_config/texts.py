@@ -26,7 +26,7 @@ from resnest_export.mmdet_config.settings import (
 )
 
 CONFIGS = Path(__file__).parents[2] / "data" / "configs"
-MISSING = object()
+MISSING = ...
 NORM = {"type": "SyncBN", "requires_grad": True}
 STDS = ([0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1], [0.033, 0.033, 0.067, 0.067])
 
