@@ -17,6 +17,7 @@ from resnest_server.access import Access
 from resnest_server.engine_loading import by_name, choose_default, load_engines
 from resnest_server.engines import Engine
 from resnest_server.gateway import Gateway
+from resnest_server.in_flight import BytesInFlight
 from resnest_server.metrics import Metrics
 from resnest_server.pipeline import Pipeline
 from resnest_server.request_context import REQUEST_ID_HEADER, RequestContext
@@ -52,7 +53,8 @@ def create_app(settings: Settings | None = None, engines: Sequence[Engine] | Non
             log.warning("/v1/detect uses %s, the first of %s.", default, ", ".join(served))
         metrics = Metrics(served)
         pipeline = Pipeline(served, settings, metrics)
-        app.state.gateway = Gateway(settings, served, default, pipeline, metrics, access)
+        held = BytesInFlight(settings.max_bytes_in_flight)
+        app.state.gateway = Gateway(settings, served, default, pipeline, metrics, access, held)
         async with pipeline.running():
             if not access.keys_required:
                 log.warning("NO KEYS: anybody who reaches this gateway can use it.")

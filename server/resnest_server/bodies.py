@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 import anyio
 from fastapi import Request
@@ -24,8 +24,10 @@ FIELD = "file"  # of a form
 ACCEPTED = f"image/*, {FORM} with the field {FIELD!r}, or {JSON} with the key 'image'"
 
 
-async def read_images(request: Request, settings: Settings) -> list[bytes]:
+async def read_images(request: Request, settings: Settings, hold: Callable[[int], None]) -> list[bytes]:
     """Return the encoded images of a request; more than one only of a form.
+
+    `hold` is called with the number of bytes that have come, each time.
 
     Raises:
         UnsupportedMediaTypeError: the Content-Type is none of those read here.
@@ -33,11 +35,12 @@ async def read_images(request: Request, settings: Settings) -> list[bytes]:
         BodyTooLargeError: the body has too many bytes or images; told from Content-Length where there is one.
         NotAnImageError: there is no image in the body.
         ClientLeftError: the client left before it had sent the body.
+        RuntimeUnavailableError: `hold` has no room for the body.
     """
     media_type = request.headers.get("Content-Type", "image/*").partition(";")[0].strip().lower()
     if not (media_type.startswith("image/") or media_type in (FORM, JSON)):
         raise UnsupportedMediaTypeError(f"A body of {media_type or 'no type'} is not read here: send {ACCEPTED}.")
-    stream = _limited(request, settings.max_body_bytes)
+    stream = _limited(request, settings.max_body_bytes, hold)
     try:
         with anyio.fail_after(settings.body_seconds):
             if media_type == FORM:
@@ -57,7 +60,7 @@ async def read_images(request: Request, settings: Settings) -> list[bytes]:
     return [await off_loop(joined, 0 if is_whole else sum(map(len, blocks)))]
 
 
-async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+async def _limited(request: Request, limit: int, hold: Callable[[int], None]) -> AsyncGenerator[bytes, None]:
     """Yield the body's bytes as they come.
 
     Raises:
@@ -72,11 +75,13 @@ async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
         count += len(block)
         if count > limit:
             raise error
+        hold(len(block))
         yield block
 
 
 async def _of_form(request: Request, stream: AsyncGenerator[bytes, None], settings: Settings) -> list[bytes]:
     parser = MultiPartParser(request.headers, stream, max_files=settings.max_images, max_fields=100)
+    parser.spool_max_size = settings.max_body_bytes + 1  # no files: the body is bounded, and there may be no disk
     try:
         form = await parser.parse()
     except MultiPartException as error:

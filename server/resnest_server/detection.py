@@ -47,17 +47,20 @@ async def _counted(model: str, request: Request, gateway: Gateway) -> Response:
     """Answer a request, and count it."""
     served = model if model in gateway.engines else ""
     status, form = 200, ""
+    resources = ExitStack()
     try:
         engine = gateway.engine(model)
         if gateway.ending:
             gateway.check_ready()
-        images = await read_images(request, gateway.settings)
+        hold = resources.enter_context(gateway.bytes_in_flight.of_request())
+        images = await read_images(request, gateway.settings, hold)
         if len(images) == 1:
             check = partial(check_image, images[0], max_pixels=gateway.settings.max_pixels)
             await off_loop(check, len(images[0]))
         options = read_options(request.query_params, request.headers.get("Accept"), engine.card)
         form = "drawing" if options.is_drawing else options.format
-        return await _answer(images, options, request, engine, gateway)
+        resources.enter_context(engine.in_flight.reserve(len(images)))
+        return await _answer(images, options, request, engine, gateway, resources)
     except ClientLeftError:
         status = CLIENT_LEFT
         return Response(status_code=CLIENT_LEFT)
@@ -65,23 +68,28 @@ async def _counted(model: str, request: Request, gateway: Gateway) -> Response:
         status = problem(error)[0].value
         raise
     finally:
+        resources.close()
         gateway.metrics.requests.labels(served, status, form).inc()
 
 
 async def _answer(
-    images: list[bytes], options: DetectOptions, request: Request, engine: Engine, gateway: Gateway
+    images: list[bytes],
+    options: DetectOptions,
+    request: Request,
+    engine: Engine,
+    gateway: Gateway,
+    resources: ExitStack,
 ) -> Response:
-    with ExitStack() as stack:
-        stack.enter_context(engine.in_flight.reserve(len(images)))
-        if len(images) == 1 and options.media_type != LINES:
-            answer = await while_connected(request, _in_time(images[0], options, options.image_id, engine, gateway))
-            headers = {"Server-Timing": answer.timings.header()}
-            return Response(answer.body, headers=headers, media_type=options.media_type)
-        if options.is_drawing:
-            raise ParameterError("A drawing is of one image: send one, or ask for application/json.")
-        if options.media_type == LINES:
-            return _one_by_one(images, options, engine, gateway, stack.pop_all())
-        return await while_connected(request, _together(images, options, engine, gateway))
+    """Answer a request that holds `resources`, which it takes over where it goes on answering after it has returned."""
+    if len(images) == 1 and options.media_type != LINES:
+        answer = await while_connected(request, _in_time(images[0], options, options.image_id, engine, gateway))
+        headers = {"Server-Timing": answer.timings.header()}
+        return Response(answer.body, headers=headers, media_type=options.media_type)
+    if options.is_drawing:
+        raise ParameterError("A drawing is of one image: send one, or ask for application/json.")
+    if options.media_type == LINES:
+        return _one_by_one(images, options, engine, gateway, resources.pop_all())
+    return await while_connected(request, _together(images, options, engine, gateway))
 
 
 async def _together(images: list[bytes], options: DetectOptions, engine: Engine, gateway: Gateway) -> Response:
@@ -93,7 +101,7 @@ async def _together(images: list[bytes], options: DetectOptions, engine: Engine,
 
 
 def _one_by_one(
-    images: list[bytes], options: DetectOptions, engine: Engine, gateway: Gateway, reserved: ExitStack
+    images: list[bytes], options: DetectOptions, engine: Engine, gateway: Gateway, resources: ExitStack
 ) -> Response:
     """Answer a line per image, as each is ready; it tells the image's `index`."""
 
@@ -104,7 +112,7 @@ def _one_by_one(
 
     tasks = [asyncio.ensure_future(line(index, data)) for index, data in enumerate(images)]
     # Not in `lines`: that is never begun where the client has left already.
-    asyncio.gather(*tasks, return_exceptions=True).add_done_callback(lambda _: reserved.close())
+    asyncio.gather(*tasks, return_exceptions=True).add_done_callback(lambda _: resources.close())
 
     async def lines() -> AsyncIterator[bytes]:
         try:

@@ -8,8 +8,10 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from resnest_core.errors import ModelNotFoundError, RuntimeUnavailableError
+from resnest_core.messages import shortened
 from resnest_server.access import Access
 from resnest_server.engines import Engine
+from resnest_server.in_flight import BytesInFlight
 from resnest_server.metrics import Metrics
 from resnest_server.pipeline import Pipeline
 from resnest_server.settings import Settings
@@ -26,6 +28,7 @@ class Gateway:
     pipeline: Pipeline
     metrics: Metrics
     access: Access
+    bytes_in_flight: BytesInFlight
     ending: bool = False
 
     def engine(self, name: str) -> Engine:
@@ -35,7 +38,9 @@ class Gateway:
             ModelNotFoundError: it isn't served.
         """
         if name not in self.engines:
-            raise ModelNotFoundError(f"There is no model {name!r} here: use one of {', '.join(self.engines)}.")
+            raise ModelNotFoundError(
+                f"There is no model {shortened(repr(name))} here: use one of {', '.join(self.engines)}."
+            )
         return self.engines[name]
 
     def check_ready(self) -> None:

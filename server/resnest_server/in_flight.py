@@ -1,8 +1,8 @@
-"""Limits the images of a model that are in flight."""
+"""Limits what is in flight: the images of a model, and the bytes of all requests."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from resnest_core.errors import RuntimeUnavailableError
@@ -32,3 +32,33 @@ class InFlightLimit:
             yield
         finally:
             self.count -= images
+
+
+class BytesInFlight:
+    """Counts the bytes of the bodies that are arriving or being answered."""
+
+    def __init__(self, limit: int) -> None:
+        self.count = 0
+        self._limit = limit
+
+    @contextmanager
+    def of_request(self) -> Iterator[Callable[[int], None]]:
+        """Give a function that counts bytes of one request, for as long as the block runs.
+
+        The function raises RuntimeUnavailableError where the limit would be exceeded.
+        """
+        held = 0
+
+        def hold(count: int) -> None:
+            nonlocal held
+            if self.count + count > self._limit:
+                raise RuntimeUnavailableError(
+                    f"The requests being answered have {self._limit:,} bytes, this server's limit: try again later."
+                )
+            self.count += count
+            held += count
+
+        try:
+            yield hold
+        finally:
+            self.count -= held

@@ -25,7 +25,7 @@ from resnest_core.errors import (
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER = 1  # seconds after which an unavailable runtime is worth another try
+RETRY_AFTER = {"Retry-After": "1"}  # seconds after which what is unavailable is worth another try
 
 
 class BodyTooLargeError(ResNeStError):
@@ -91,7 +91,7 @@ def _headers(error: Exception) -> dict[str, str]:
     if isinstance(error, RateLimitedError):
         return {"Retry-After": str(error.seconds)}
     if isinstance(error, RuntimeUnavailableError):
-        return {"Retry-After": str(RETRY_AFTER)}
+        return RETRY_AFTER
     if isinstance(error, UnauthorizedError):
         return {"WWW-Authenticate": "Bearer"}
     return {}

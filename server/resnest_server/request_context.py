@@ -11,6 +11,8 @@ from contextvars import ContextVar
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from resnest_core.messages import shortened
+
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 REQUEST_ID_HEADER = "X-Request-ID"
 SANE_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
@@ -36,7 +38,7 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
-        request_id = given if SANE_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+        request_id = given if SANE_ID.fullmatch(given) else new_request_id()
         REQUEST_ID.set(request_id)  # stays set in this request's task, for what the server itself logs
         start = time.perf_counter()
         status, failed = 0, True
@@ -46,8 +48,7 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                headers[REQUEST_ID_HEADER] = request_id
-                for name, value in SECURITY_HEADERS.items():
+                for name, value in response_headers(request_id).items():
                     headers.setdefault(name, value)
             await send(message)
 
@@ -55,20 +56,32 @@ class RequestContext:
             await self._app(scope, receive, send_with_headers)
             failed = False
         finally:
-            _log(scope, status, time.perf_counter() - start, failed)
+            client = scope.get("client")
+            address = client[0] if client else None
+            log_request(scope["method"], scope["path"], status, time.perf_counter() - start, address, failed)
 
 
-def _log(scope: Scope, status: int, seconds: float, failed: bool) -> None:
-    level = logging.DEBUG if scope["path"].startswith(QUIET) and status < 400 and not failed else logging.INFO
+def new_request_id() -> str:
+    """Return a random id for a request."""
+    return f"{random.getrandbits(128):032x}"
+
+
+def response_headers(request_id: str) -> dict[str, str]:
+    """Return the headers that every response has."""
+    return {REQUEST_ID_HEADER: request_id, **SECURITY_HEADERS}
+
+
+def log_request(method: str, path: str, status: int, seconds: float, address: str | None, failed: bool = False) -> None:
+    """Write a request's line of the access log; `failed`: its response was broken off."""
+    level = logging.DEBUG if path.startswith(QUIET) and status < 400 and not failed else logging.INFO
     if not log.isEnabledFor(level):
         return
-    client = scope.get("client")
     fields = {
-        "method": scope["method"],
-        "path": scope["path"],
+        "method": method,
+        "path": shortened(path),
         "status": status,
         "ms": round(seconds * 1000, 1),
-        "client": client[0] if client else None,
+        "client": address,
         "failed": failed,
     }
     text = "%(method)s %(path)s %(status)d %(ms).1f ms"

@@ -64,9 +64,29 @@ class Settings(BaseSettings):
         default=60, gt=0, description="Time limit for a response, from the end of the body (503)."
     )
     body_seconds: float = Field(default=30, gt=0, description="Time limit for a client to send a request's body (408).")
-    header_seconds: float = Field(default=10, gt=0, description="Time limit for a client to send its headers.")
+    header_seconds: float = Field(default=10, gt=0, description="Time limit for a client to send its headers (408).")
+    send_seconds: float = Field(
+        default=30,
+        gt=0,
+        description="Time limit for a client to read 64 KiB of an answer; else it is cut off.",
+    )
     shutdown_seconds: int = Field(default=30, ge=0, description="Time limit for requests in flight after SIGTERM.")
 
+    max_header_bytes: int = Field(
+        default=64 * 1024, ge=1024, description="Maximum size of a request's line and headers (431)."
+    )
+    max_headers: int = Field(default=100, ge=16, description="Maximum number of a request's headers (431).")
+    max_connections: int = Field(
+        default=1000,
+        ge=1,
+        description="Maximum open connections; one more closes the one that has been waited for longest (503).",
+    )
+    max_connections_per_address: int | None = Field(
+        default=None, ge=1, description="Maximum open connections of one address, likewise; not for use behind a proxy."
+    )
+    max_bytes_in_flight: int = Field(
+        default=512 * 2**20, ge=1, description="Maximum size of all bodies being received or answered, together (503)."
+    )
     max_body_bytes: int = Field(default=32 * 2**20, ge=1, description="Maximum size of a request's body (413).")
     max_pixels: int = Field(default=MAX_PIXELS, ge=1, description="Maximum width × height of an image (413).")
     max_images: int = Field(default=16, ge=1, description="Maximum images in one request (413).")
@@ -115,9 +135,14 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
-    def _a_request_fits_the_queue(self) -> Self:
+    def _a_request_fits(self) -> Self:
         if self.max_images > self.max_queue:
             raise ValueError(f"max_images ({self.max_images}) can't be more than max_queue ({self.max_queue})")
+        if self.max_body_bytes > self.max_bytes_in_flight:
+            raise ValueError(
+                f"max_body_bytes ({self.max_body_bytes}) can't be more than max_bytes_in_flight "
+                f"({self.max_bytes_in_flight})"
+            )
         return self
 
 

@@ -1,4 +1,4 @@
-"""The gateway under uvicorn: a time limit on request headers, and graceful shutdown."""
+"""The gateway under uvicorn: limits of connections, and graceful shutdown."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ import logging
 import os
 import socket
 import time
+from functools import partial
 from types import FrameType
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from resnest_core.errors import ParameterError
 from resnest_server import logs, telemetry
 from resnest_server.access import require_keys_in_public
 from resnest_server.app import create_app
+from resnest_server.connections import Connections, connections_that_fit
 from resnest_server.engine_loading import load_engines
+from resnest_server.http_protocol import LimitedHttpProtocol, Shared
 from resnest_server.settings import Settings
 
 BACKLOG = 2048  # connections waiting to be accepted
@@ -48,76 +50,54 @@ def make_server(app: FastAPI, settings: Settings) -> tuple[uvicorn.Server, socke
     """Return a server for the gateway, and the socket to run it on.
 
     Raises:
-        ParameterError: the address can't be listened on.
+        ParameterError: the address can't be listened on, or the process may open too few files.
     """
+    limit = connections_that_fit(settings.max_connections)
+    shared = Shared(settings, Connections(limit, settings.max_connections_per_address))
+    protocol: Any = partial(LimitedHttpProtocol, shared=shared)
     config = uvicorn.Config(
         app,
-        http=_protocol(settings.header_seconds),
+        http=protocol,
+        ws="none",
         timeout_graceful_shutdown=settings.shutdown_seconds,
         server_header=False,
         access_log=False,
         log_config=None,
     )
-    return _Server(config, app, settings.shutdown_seconds), _listen(settings.host, settings.port)
+    # As many as there are file descriptors for: they are accepted before a connection can be refused.
+    listener = _listen(settings.host, settings.port, min(limit, BACKLOG))
+    return _Server(config, app, shared), listener
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, backlog: int) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+        return socket.create_server(address[:2], family=family, backlog=backlog)
     except OSError as error:
         reason = os.strerror(error.errno).lower() if isinstance(error.errno, int) and error.errno > 0 else "unknown"
         raise ParameterError(f"{host}:{port} can't be listened on: {reason}; choose another.") from error
 
 
-def _protocol(header_seconds: float) -> type[asyncio.Protocol]:
-    class Protocol(HttpToolsProtocol):
-        """uvicorn's, and a connection that doesn't send a request's headers in time is closed."""
-
-        _deadline: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self._watch()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            self._watch()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            super().connection_lost(exc)
-            if self._deadline:
-                self._deadline.cancel()
-
-        def _watch(self) -> None:
-            awaits_headers = self.cycle is None or self.cycle.response_complete
-            if not awaits_headers and self._deadline:
-                self._deadline.cancel()
-                self._deadline = None
-            elif awaits_headers and not self._deadline:
-                self._deadline = self.loop.call_later(header_seconds, self.transport.close)
-
-    return Protocol
-
-
 class _Server(uvicorn.Server):
     """On a signal, `/health/ready` and new images get 503, and requests in flight are answered before it stops."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, seconds: float) -> None:
+    def __init__(self, config: uvicorn.Config, app: FastAPI, shared: Shared) -> None:
         super().__init__(config)
         self._app = app
-        self._seconds = seconds
+        self._shared = shared
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         gateway = getattr(self._app.state, "gateway", None)
         if gateway is None or gateway.ending:  # not started, or signalled twice
             super().handle_exit(sig, frame)
             return
-        gateway.ending = True
+        gateway.ending = self._shared.ending = True
+        for connection in self._shared.connections:
+            connection.end_soon()
         asyncio.get_running_loop().create_task(self._end(sig, frame))
 
     async def _end(self, sig: int, frame: FrameType | None) -> None:
-        deadline = time.monotonic() + self._seconds
+        deadline = time.monotonic() + self._shared.settings.shutdown_seconds
         while self.server_state.tasks and time.monotonic() < deadline:
             await asyncio.sleep(POLL_SECONDS)
         super().handle_exit(sig, frame)

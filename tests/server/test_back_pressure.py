@@ -177,10 +177,9 @@ def test_slow_clients_hold_nobody_up() -> None:
         start = time.monotonic()
         assert [post(url).status_code for _ in range(20)] == [200] * 20
         assert time.monotonic() - start < 10
-        for number, connection in enumerate(slow):
+        for connection in slow:
             connection.settimeout(30)
-            answer = connection.recv(1000)
-            assert answer.startswith(b"HTTP/1.1 408 ") if number % 2 else answer == b""
+            assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
             connection.close()
 
 
@@ -196,7 +195,7 @@ def test_a_kept_connection_that_begins_a_request_and_stalls_is_closed() -> None:
             answer += connection.recv(1000)
         assert answer.startswith(b"HTTP/1.1 200 ")
         connection.sendall(request[:20])
-        assert connection.recv(1000) == b""
+        assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
 
 
 def test_requests_within_time_are_not_cut_off(gate: Gate) -> None:
