@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from resnest_core.errors import ParameterError
+from resnest_core.messages import shortened
 
 Mask: TypeAlias = NDArray[np.float16]
 Box: TypeAlias = NDArray[np.float32]
@@ -160,5 +161,5 @@ def mask_form(name: str) -> MaskForm | None:
         ParameterError: there is no such format.
     """
     if name != "none" and name not in MASK_FORMS:
-        raise ParameterError(f"masks must be one of {', '.join(MASK_FORMS)} or none, not {name}.")
+        raise ParameterError(f"masks must be one of {', '.join(MASK_FORMS)} or none, not {shortened(name)}.")
     return MASK_FORMS.get(name)

@@ -12,6 +12,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from resnest_core.errors import NotAnImageError
+from resnest_core.messages import shortened
 from resnest_server.disconnects import ClientLeftError
 from resnest_server.json_image import image_of_json
 from resnest_server.off_loop import off_loop
@@ -39,7 +40,9 @@ async def read_images(request: Request, settings: Settings, hold: Callable[[int]
     """
     media_type = request.headers.get("Content-Type", "image/*").partition(";")[0].strip().lower()
     if not (media_type.startswith("image/") or media_type in (FORM, JSON)):
-        raise UnsupportedMediaTypeError(f"A body of {media_type or 'no type'} is not read here: send {ACCEPTED}.")
+        raise UnsupportedMediaTypeError(
+            f"A body of {shortened(media_type) or 'no type'} is not read here: send {ACCEPTED}."
+        )
     stream = _limited(request, settings.max_body_bytes, hold)
     try:
         with anyio.fail_after(settings.body_seconds):

@@ -17,6 +17,7 @@ from resnest_core.drawing import DRAWING_THRESHOLD, ENCODINGS
 from resnest_core.errors import ParameterError
 from resnest_core.formats import FORMATS
 from resnest_core.masks import MASK_FORMS, mask_form
+from resnest_core.messages import shortened
 
 JSON = "application/json"
 LINES = "application/x-ndjson"
@@ -83,7 +84,7 @@ def read_options(query: QueryParams, accept: str | None, card: ModelCard) -> Det
     parameters = _read(query)
     mask_form(parameters.masks)
     if parameters.format not in FORMATS:
-        raise ParameterError(f"format must be one of {', '.join(FORMATS)}, not {parameters.format}.")
+        raise ParameterError(f"format must be one of {', '.join(FORMATS)}, not {shortened(parameters.format)}.")
     media_type = _media_type(accept)
     threshold = parameters.score_threshold
     if threshold is None and media_type in ENCODINGS:
@@ -111,8 +112,8 @@ def _read(query: QueryParams) -> Parameters:
         name = error["loc"][0]
         if error["type"] == "extra_forbidden":
             known = ", ".join(Parameters.model_fields)
-            raise ParameterError(f"There is no parameter {name!r}: use one of {known}.") from errors
-        raise ParameterError(f"{name} can't be {error['input']!r}: {error['msg'].lower()}.") from errors
+            raise ParameterError(f"There is no parameter {shortened(repr(name))}: use one of {known}.") from errors
+        raise ParameterError(f"{name} can't be {shortened(repr(error['input']))}: {error['msg'].lower()}.") from errors
 
 
 def _labels(classes: list[str], card: ModelCard) -> list[int] | None:
@@ -127,7 +128,7 @@ def _label(name: str, card: ModelCard) -> int:
         return card.classes.index(name)
     if name.isdecimal() and int(name) < len(card.classes):
         return int(name)
-    raise ParameterError(f"{card.name} has no class {name!r}: /v1/models/{card.name} lists its classes.")
+    raise ParameterError(f"{card.name} has no class {shortened(repr(name))}: /v1/models/{card.name} lists its classes.")
 
 
 def _media_type(accept: str | None) -> str:

@@ -189,3 +189,36 @@ def test_a_fault_of_the_server_tells_nothing_and_hurts_nobody_else(serve: Serve)
     detail = assert_problem(client.post(DETECT, content=picture(), headers=JPEG), 500, "internal")
     assert "secret" not in detail and "path" not in detail
     assert client.post(DETECT, content=picture(), headers=JPEG).status_code == 200
+
+
+LONG = "x" * 20_000
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "content"),
+    [
+        (f"/v1/models/{LONG}/detect", {}, picture()),
+        (f"/v1/models/{LONG}", {}, None),
+        (f"/{LONG}", {}, None),
+        (f"/v1/detect?{LONG}=1", {}, picture()),
+        (f"/v1/detect?classes={LONG}", {}, picture()),
+        (f"/v1/detect?masks={LONG}", {}, picture()),
+        (f"/v1/detect?format={LONG}", {}, picture()),
+        (f"/v1/detect?score_threshold={LONG}", {}, picture()),
+        ("/v1/detect", {"Content-Type": LONG}, picture()),
+        ("/v1/detect", {"Content-Type": f"multipart/form-data; boundary={LONG}"}, b"--x"),
+        ("/v1/detect", {"Content-Type": "application/json"}, b'{"image": "\\' + LONG.encode() + b'"}'),
+        ("/v1/detect", {"Accept": LONG, "Content-Type": LONG}, picture()),
+        ("/v1/detect", {"X-API-Key": LONG, "X-Request-ID": LONG}, b"x"),
+    ],
+)  # fmt: skip
+def test_what_a_client_sends_is_quoted_in_part(
+    client: TestClient, caplog: pytest.LogCaptureFixture, path: str, headers: dict[str, str], content: bytes | None
+) -> None:
+    caplog.set_level("INFO")
+    answer = client.request("POST" if content else "GET", path, headers=headers, content=content)
+    assert 400 <= answer.status_code < 500
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert len(answer.content) + sum(map(len, answer.headers.values())) < 2000
+    records = [record for record in caplog.records if record.name.startswith("resnest")]
+    assert all(len(record.getMessage()) + len(repr(record.__dict__.get("path"))) < 600 for record in records)
