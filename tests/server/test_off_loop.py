@@ -20,6 +20,7 @@ from resnest_server import Settings, create_app
 from resnest_server.engines import LocalEngine
 from tests.server.conftest import picture
 
+FORM = "multipart/form-data; boundary=x"
 LIMIT = 0.020  # seconds of CPU time
 DETECT = "/v1/models/fake/detect"
 
@@ -40,16 +41,27 @@ def jpeg_of_comments() -> bytes:
     return jpeg[:2] + b"\xff\xfe\0\2" * 30_000 + jpeg[2:]
 
 
+def part(name: str, content: bytes) -> bytes:
+    return b'--x\r\nContent-Disposition: form-data; name="%b"; filename="a"\r\n\r\n' % name.encode() + content + b"\r\n"
+
+
 JSON = b'{"image": "' + b64encode(picture() + bytes(23_000_000)) + b'"}'
 BODIES = {
     "texts": (png_of_texts(), "image/png"),
     "comments": (jpeg_of_comments(), "image/jpeg"),
     "JSON": (JSON, "application/json"),
-    "form": (
-        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
-        + picture() + bytes(20_000_000) + b"\r\n--x--\r\n",
-        "multipart/form-data; boundary=x",
+    "form": (part("file", picture() + bytes(20_000_000)) + b"--x--\r\n", FORM),
+    "many parts": (
+        b"".join(part("other", bytes(200_000)) for _ in range(15)) + part("file", picture()) + b"--x--\r\n",
+        FORM,
     ),
+    "many fields": (
+        b"".join(part("other", bytes(200_000)).replace(b'; filename="a"', b"") for _ in range(99))
+        + part("file", picture())
+        + b"--x--\r\n",
+        FORM,
+    ),
+    "lines": (b"".join(part("file", picture() + bytes(1_000_000)) for _ in range(16)) + b"--x--\r\n", FORM),
 }  # fmt: skip
 
 
@@ -83,9 +95,10 @@ def test_no_callback_takes_long(kind: str, monkeypatch: pytest.MonkeyPatch) -> N
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
                 await client.post(DETECT, content=picture(), headers={"Content-Type": "image/jpeg"})
+                headers = {"Content-Type": media_type, "Accept": "application/x-ndjson" if kind == "lines" else "*/*"}
                 monkeypatch.setattr(Handle, "_run", timed)
                 answers = await asyncio.gather(
-                    *(client.post(DETECT, content=blocks(), headers={"Content-Type": media_type}) for _ in range(2))
+                    *(client.post(DETECT, content=blocks(), headers=headers) for _ in range(2))
                 )
                 monkeypatch.undo()
         assert [answer.status_code for answer in answers] == [200, 200]
