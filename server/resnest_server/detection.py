@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from resnest_core.errors import ParameterError, ResNeStError, RuntimeUnavailableError
 from resnest_core.images import check_image
 from resnest_server import openapi
-from resnest_server.bodies import read_images
+from resnest_server.bodies import read_body
 from resnest_server.disconnects import ClientLeftError, while_connected
 from resnest_server.engines import Engine
 from resnest_server.gateway import Gateway, GatewayOf, access_checked
@@ -53,11 +53,11 @@ async def _counted(model: str, request: Request, gateway: Gateway) -> Response:
         if gateway.ending:
             gateway.check_ready()
         hold = resources.enter_context(gateway.bytes_in_flight.of_request())
-        images = await read_images(request, gateway.settings, hold)
+        images, parameters = await read_body(request, gateway.settings, hold)
         if len(images) == 1:
             check = partial(check_image, images[0], max_pixels=gateway.settings.max_pixels)
             await off_loop(check, len(images[0]))
-        options = read_options(request.query_params, request.headers.get("Accept"), engine.card)
+        options = read_options(request.query_params, parameters, request.headers.get("Accept"), engine.card)
         form = "drawing" if options.is_drawing else options.format
         resources.enter_context(engine.in_flight.reserve(len(images)))
         return await _answer(images, options, request, engine, gateway, resources)

@@ -1,4 +1,4 @@
-"""The image in a JSON body, decoded in steps short enough that the event loop's thread gets its turn between them.
+"""What a JSON body says, decoded in steps short enough that the event loop's thread gets its turn between them.
 
 `json.loads` and `b64decode` hold the interpreter lock until they return, on whatever thread they run: for a body of
 31 MiB that is a fifth of a second. So long strings are cut out of the JSON first, and base64 is decoded block by block.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 import json
 from base64 import b64decode
-from typing import NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from resnest_core.errors import NotAnImageError
 
@@ -28,23 +28,39 @@ WHITESPACE = b" \t\r\n"
 EXAMPLE = 'send {"image": "<base64>"}.'
 
 
-def image_of_json(body: bytes) -> bytes:
-    """Return the encoded image in `{"image": "<base64, or a data: URL of it>"}`.
+class JsonBody(NamedTuple):
+    """What a JSON body says: an encoded image, and pairs of a parameter's name and value, as JSON has them."""
+
+    image: bytes
+    parameters: list[tuple[str, Any]]
+
+
+def read_json(body: bytes) -> JsonBody:
+    """Read `{"image": "<base64, or a data: URL of it>", "<parameter>": <value>, …}`.
 
     Base64 may have line breaks, the alphabet of URLs, and no padding.
 
     Raises:
-        NotAnImageError: there is no image, its base64 is broken, or the JSON around it is longer than 64 KiB.
+        NotAnImageError: there is no image, or more than one, its base64 is broken, or the JSON around it is longer than
+            64 KiB.
     """
     try:
         skeleton, strings = _without_long_strings(body) if len(body) > LONG else (body, {})
-        value = json.loads(skeleton)[KEY]
+        pairs = json.loads(skeleton, object_pairs_hook=_Pairs)
+        if not isinstance(pairs, _Pairs):
+            raise TypeError(type(pairs))
+        (value,) = (value for name, value in pairs if name == KEY)
         if not isinstance(value, str):
             raise TypeError(type(value))
         text = strings.get(value) or memoryview(value.encode())
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise NotAnImageError(f"The JSON holds no image: {EXAMPLE}") from error
-    return _decoded(text, is_json=value in strings)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise NotAnImageError(f"The JSON holds no image, or more than one: {EXAMPLE}") from error
+    others = [(name, dict(other) if isinstance(other, _Pairs) else other) for name, other in pairs if name != KEY]
+    return JsonBody(_decoded(text, is_json=value in strings), others)
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object of JSON, whose names may stand in it twice."""
 
 
 def _without_long_strings(body: bytes) -> tuple[bytes, dict[str, memoryview]]:

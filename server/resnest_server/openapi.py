@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel, Field
 
 from resnest_server.bodies import FIELD, FORM, JSON
+from resnest_server.json_image import KEY
 from resnest_server.parameters import LINES, Parameters
 from resnest_server.problems import INTERNAL, MEDIA_TYPE, PROBLEMS
 
@@ -85,6 +86,16 @@ def _parameters() -> list[dict[str, Any]]:
     ]
 
 
+def _body(name: str, image: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a body with an image and the parameters of the query."""
+    return {
+        "type": "object",
+        "properties": {name: image, **Parameters.model_json_schema()["properties"]},
+        "required": [name],
+        "additionalProperties": False,
+    }
+
+
 DETECT: dict[str, Any] = {
     "responses": {
         200: {
@@ -100,14 +111,8 @@ DETECT: dict[str, Any] = {
             "required": True,
             "content": {
                 "image/*": _BYTES,
-                FORM: {"schema": {"type": "object", "properties": {FIELD: _FILES}, "required": [FIELD]}},
-                JSON: {
-                    "schema": {
-                        "type": "object",
-                        "properties": {"image": {"type": "string", "format": "byte"}},
-                        "required": ["image"],
-                    }
-                },
+                FORM: {"schema": _body(FIELD, _FILES)},
+                JSON: {"schema": _body(KEY, {"type": "string", "format": "byte"})},
             },
         },
     },

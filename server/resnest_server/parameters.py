@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +25,21 @@ LINES = "application/x-ndjson"
 MEDIA_TYPES = (*ENCODINGS, LINES, JSON)  # of several that a client accepts equally, the last
 
 
+SYNONYMS = {
+    "conf": "score_threshold, from 0 to 1, is what you mean",
+    "confidence": "score_threshold, from 0 to 1, is what you mean",
+    "threshold": "score_threshold, from 0 to 1, is what you mean",
+    "max_det": "max_detections is what you mean",
+    "iou": "the threshold of non-maximum suppression is fixed when a model is exported",
+    "iou_threshold": "the threshold of non-maximum suppression is fixed when a model is exported",
+    "overlap": "the threshold of non-maximum suppression is fixed when a model is exported",
+    "imgsz": "the size that images are scaled to is fixed when a model is exported",
+}
+"""What clients of other servers send."""
+
+
 class Parameters(BaseModel):
-    """The query of a detection."""
+    """The parameters of a detection, in the query or the body."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -75,13 +89,15 @@ class DetectOptions:
         return detections[: self.max_detections]
 
 
-def read_options(query: QueryParams, accept: str | None, card: ModelCard) -> DetectOptions:
-    """Return the options in a request's query and Accept header, checked against the model's card.
+def read_options(
+    query: QueryParams, in_body: Sequence[tuple[str, Any]], accept: str | None, card: ModelCard
+) -> DetectOptions:
+    """Return the options in a request's query, body and Accept header, checked against the model's card.
 
     Raises:
-        ParameterError: a parameter is unknown, or outside what it may be.
+        ParameterError: a parameter is unknown, outside what it may be, or given twice with different values.
     """
-    parameters = _read(query)
+    parameters = _read(query.multi_items(), in_body)
     mask_form(parameters.masks)
     if parameters.format not in FORMATS:
         raise ParameterError(f"format must be one of {', '.join(FORMATS)}, not {shortened(parameters.format)}.")
@@ -101,19 +117,47 @@ def read_options(query: QueryParams, accept: str | None, card: ModelCard) -> Det
     )
 
 
-def _read(query: QueryParams) -> Parameters:
-    given: dict[str, Any] = dict(query.items())
-    if "classes" in query:
-        given["classes"] = query.getlist("classes")
+def _read(*places: Sequence[tuple[str, Any]]) -> Parameters:
+    """Read the parameters of several places."""
+    found: dict[str, Any] = {}
+    for pairs in places:
+        in_place: dict[str, Any] = {}
+        for name, value in pairs:
+            checked = _checked(name, value)
+            if name == "classes":
+                in_place[name] = [*in_place.get(name, []), *checked]
+            else:
+                _set(in_place, name, checked)
+        for name, value in in_place.items():
+            _set(found, name, value)
+    return Parameters.model_validate(found)
+
+
+def _set(found: dict[str, Any], name: str, value: Any) -> None:
+    if found.setdefault(name, value) != value:
+        first, second = (shortened(repr(given)) for given in (found[name], value))
+        raise ParameterError(f"{name} is given twice, as {first} and as {second}: give it once.")
+
+
+def _checked(name: str, value: Any) -> Any:
+    """Return a parameter's value as its field has it.
+
+    Raises:
+        ParameterError: there is no such parameter, or it can't be that.
+    """
+    if name not in Parameters.model_fields:
+        hint = SYNONYMS.get(name, f"use one of {', '.join(Parameters.model_fields)}")
+        raise ParameterError(f"There is no parameter {shortened(repr(name))}: {hint}.")
+    if isinstance(value, bool):  # pydantic takes it for a number
+        raise ParameterError(f"{name} can't be {str(value).lower()}.")
+    given = [value] if name == "classes" and isinstance(value, str | int) else value
+    if name == "classes" and isinstance(given, list):
+        given = [str(one) if isinstance(one, int) and not isinstance(one, bool) else one for one in given]
     try:
-        return Parameters.model_validate(given)
+        return getattr(Parameters.model_validate({name: given}), name)
     except ValidationError as errors:
         error = errors.errors(include_url=False)[0]
-        name = error["loc"][0]
-        if error["type"] == "extra_forbidden":
-            known = ", ".join(Parameters.model_fields)
-            raise ParameterError(f"There is no parameter {shortened(repr(name))}: use one of {known}.") from errors
-        raise ParameterError(f"{name} can't be {shortened(repr(error['input']))}: {error['msg'].lower()}.") from errors
+        raise ParameterError(f"{name} can't be {shortened(repr(value))}: {error['msg'].lower()}.") from errors
 
 
 def _labels(classes: list[str], card: ModelCard) -> list[int] | None:

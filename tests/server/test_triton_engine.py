@@ -44,7 +44,7 @@ def test_the_trace_and_the_deadline_are_passed_on() -> None:
 
     async def ask() -> int:
         with trace.use_span(trace.NonRecordingSpan(context)):
-            options = read_options(QueryParams(""), None, FAKE_CARD)
+            options = read_options(QueryParams(""), [], None, FAKE_CARD)
             return len((await engine.detect(picture(), options, Timings())).detections)
 
     assert asyncio.run(ask()) == 3
