@@ -15,6 +15,7 @@ def named(names: Sequence[object]) -> str:
 
 
 def shortened(text: object) -> str:
-    """Return a text for a message: at most 200 characters, with an ellipsis where there were more."""
+    """Return a text for a message: at most 200 characters, an ellipsis for more, and what UTF-8 can't hold escaped."""
     whole = str(text)
-    return whole if len(whole) <= MAX_QUOTED else f"{whole[: MAX_QUOTED - 1]}…"
+    short = whole if len(whole) <= MAX_QUOTED else f"{whole[: MAX_QUOTED - 1]}…"
+    return short.encode(errors="backslashreplace").decode()

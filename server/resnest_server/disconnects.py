@@ -27,6 +27,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
             pass
 
     task, watcher = asyncio.ensure_future(work), asyncio.ensure_future(watch())
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # read, although nobody waits any more
     try:
         await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
         if not task.done():

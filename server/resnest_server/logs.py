@@ -32,6 +32,7 @@ def configure(settings: Settings) -> None:
     root.setLevel(settings.log_level.upper())
     logging.raiseExceptions = False  # a log that can't be written, to a full disk say, is no reason to stop
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # this package's own lines say more
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of what clients are told
 
 
 def _add_ids(record: logging.LogRecord) -> bool:
