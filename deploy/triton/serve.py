@@ -2,21 +2,23 @@
 
     python deploy/triton/serve.py [--repository model_repository] [--http-port 8000] [--grpc-port 8001] … [-- MORE]
 
-This process becomes the server, so signals reach it: SIGTERM and SIGINT let it finish what it works on. What
+SIGTERM and SIGINT let it finish what it works on. A model whose process dies is loaded again (supervise.py). What
 follows `--` is for `tritonserver` itself.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 try:
     from deploy.triton.home import SOURCE, Home, build, install_project
+    from deploy.triton.supervise import supervise
 except ImportError:  # as a script, it lies beside this one
     from home import SOURCE, Home, build, install_project  # type: ignore[import-not-found, no-redef]
+    from supervise import supervise  # type: ignore[import-not-found, no-redef]
 
 
 def command(home: Home, repository: Path, *, host: str, http_port: int, grpc_port: int, metrics_port: int) -> list[str]:
@@ -35,6 +37,9 @@ def command(home: Home, repository: Path, *, host: str, http_port: int, grpc_por
         # A model that can't be loaded is unavailable; the others serve, and the server is ready for them.
         "--exit-on-error=false",
         "--strict-readiness=false",
+        # So that supervise.py may load a model again whose process died.
+        "--model-control-mode=explicit",
+        "--load-model=*",
         # Configurations are whole: nothing is to be guessed, and no model started to be asked.
         "--disable-auto-complete-config",
         "--exit-timeout-secs=20",
@@ -44,7 +49,7 @@ def command(home: Home, repository: Path, *, host: str, http_port: int, grpc_por
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Build what is missing, and become the server."""
+    """Build what is missing, and run the server."""
     parser = argparse.ArgumentParser(description="Start a Triton Inference Server that is built from a wheel.")
     parser.add_argument("--repository", type=Path, default=SOURCE / "model_repository")
     parser.add_argument("--host", default="127.0.0.1")
@@ -60,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     home = build(asked.home)
     project = asked.project or install_project(home, home.folder / "project")
     ports = {name: getattr(asked, name) for name in ("host", "http_port", "grpc_port", "metrics_port")}
-    os.execve(home.server, [*command(home, asked.repository, **ports), *asked.more], home.environment(project))
+    server = [*command(home, asked.repository, **ports), *asked.more]
+    sys.exit(supervise(server, asked.http_port, home.environment(project)))
 
 
 if __name__ == "__main__":
