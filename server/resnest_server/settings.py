@@ -65,6 +65,11 @@ class Settings(BaseSettings):
     )
     body_seconds: float = Field(default=30, gt=0, description="Time limit for a client to send a request's body (408).")
     header_seconds: float = Field(default=10, gt=0, description="Time limit for a client to send its headers.")
+    idle_seconds: int = Field(
+        default=75,
+        ge=1,
+        description="Time after which an idle connection is closed; more than a proxy before it keeps one.",
+    )
     shutdown_seconds: int = Field(default=30, ge=0, description="Time limit for requests in flight after SIGTERM.")
 
     max_body_bytes: int = Field(default=32 * 2**20, ge=1, description="Maximum size of a request's body (413).")

@@ -53,6 +53,7 @@ def make_server(app: FastAPI, settings: Settings) -> tuple[uvicorn.Server, socke
     config = uvicorn.Config(
         app,
         http=_protocol(settings.header_seconds),
+        timeout_keep_alive=settings.idle_seconds,
         timeout_graceful_shutdown=settings.shutdown_seconds,
         server_header=False,
         access_log=False,

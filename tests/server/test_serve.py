@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,11 +41,15 @@ def free_port() -> int:
 
 @contextmanager
 def serving(
-    *arguments: str, log: Path | None = None, **variables: str
+    *arguments: str,
+    log: Path | None = None,
+    port: int | None = None,
+    program: Sequence[str] = (*RESNEST, "serve"),
+    **variables: str,
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run `resnest serve`, and give its address once it is ready; what it logs goes to a file."""
-    port = free_port()
-    command = [*RESNEST, "serve", "--port", str(port), *arguments]
+    port = port or free_port()
+    command = [*program, "--port", str(port), *arguments]
     with (
         log.open("w+b") if log else tempfile.TemporaryFile() as stderr,
         subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT | variables, stderr=stderr) as process,
