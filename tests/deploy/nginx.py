@@ -124,9 +124,10 @@ def nginx(folder: Path, gateways: tuple[int, int], changes: Mapping[str, str] = 
 
 
 def _make_certificate(certificate: Path, key: Path) -> None:
-    made_as = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=detect.example.com".split()
-    command = [tool("usr/bin/openssl", "openssl"), "req", *made_as, "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    names = ["-subj", "/CN=detect.example.com", "-addext", "subjectAltName=IP:127.0.0.1"]
+    kind = ["-x509", "-days", "2", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    command = [tool("usr/bin/openssl", "openssl"), "req", *kind, *names, "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def _await_listening(port: int, process: subprocess.Popen[bytes], folder: Path) -> None:
