@@ -24,7 +24,7 @@ from tests.deploy.files import ROOT
 from tests.deploy.nginx import Nginx, documented_block, free_ports, nginx
 from tests.server.live import PROCESS, live
 from tests.server.test_back_pressure import BODY, Gate, post
-from tests.server.test_serve import RESNEST, serving
+from tests.server.test_serve import RESNEST, serving_at
 
 IMAGES = sorted((ROOT / "tests/data/demo/images").glob("*.jpg"))
 CLIENTS = 6
@@ -40,7 +40,7 @@ class Gateway:
     _running: ExitStack = field(default_factory=ExitStack)
 
     def start(self) -> None:
-        self._running.enter_context(serving(port=self.port, program=self.program, RESNEST_THREADS="1"))
+        self._running.enter_context(serving_at(self.port, self.program, variables={"RESNEST_THREADS": "1"}))
 
     def stop(self) -> None:
         """Send SIGTERM, and wait until the process has ended."""
@@ -170,7 +170,9 @@ def connections_closed_first(ports: Sequence[int]) -> tuple[int, int]:
     The side that closes first keeps the socket in the state TIME_WAIT.
     """
     waiting = [c for c in psutil.net_connections("tcp4") if c.status == psutil.CONN_TIME_WAIT]
-    return sum(c.laddr[1] in ports for c in waiting), sum(bool(c.raddr) and c.raddr[1] in ports for c in waiting)
+    by_server = [c for c in waiting if c.laddr and c.laddr.port in ports]
+    by_client = [c for c in waiting if c.raddr and c.raddr.port in ports]
+    return len(by_server), len(by_client)
 
 
 def test_a_request_that_a_full_queue_refuses_is_answered_by_the_other_gateway(tmp_path: Path, gate: Gate) -> None:
