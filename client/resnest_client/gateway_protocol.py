@@ -36,7 +36,7 @@ from resnest_core.image_header import read_header
 from resnest_core.images import Image
 
 API_KEY = "RESNEST_API_KEY"  # the environment variable
-KEEP_ALIVE = 4.0  # seconds for idle connections: less than uvicorn's 5, so that the server doesn't close one in use
+KEEP_ALIVE = 4.0  # seconds for idle connections: less than any usual server's, so that none is closed while in use
 
 # The gateway's problem types, as the errors that the same fault raises in the process.
 PROBLEMS: dict[str, type[ResNeStError]] = {

@@ -194,11 +194,17 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def _watch_headers(self) -> None:
         """Start the clock of a request's headers, or stop it when they have come."""
-        if not self._awaits_headers and self._headers_due:
+        is_due = self._awaits_headers and (self.cycle is None or self._quiet_bytes > 0)
+        if not is_due and self._headers_due:
             self._headers_due.cancel()
             self._headers_due = None
-        elif self._awaits_headers and not self._headers_due and not self._is_closed:
+        elif is_due and not self._headers_due and not self._is_closed:
             self._headers_due = self.loop.call_later(self._limits.header_seconds, self._headers_are_late)
+        if self._awaits_headers and not is_due and not self._is_closed:  # the rest of a body that was answered early
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def _headers_are_late(self) -> None:
         if self._quiet_bytes:

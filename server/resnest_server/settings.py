@@ -70,6 +70,11 @@ class Settings(BaseSettings):
         gt=0,
         description="Time limit for a client to read 64 KiB of an answer; else it is cut off.",
     )
+    idle_seconds: int = Field(
+        default=75,
+        ge=1,
+        description="Time after which an idle connection is closed; more than a proxy before it keeps one.",
+    )
     shutdown_seconds: int = Field(default=30, ge=0, description="Time limit for requests in flight after SIGTERM.")
 
     max_header_bytes: int = Field(

@@ -59,6 +59,7 @@ def make_server(app: FastAPI, settings: Settings) -> tuple[uvicorn.Server, socke
         app,
         http=protocol,
         ws="none",
+        timeout_keep_alive=settings.idle_seconds,
         timeout_graceful_shutdown=settings.shutdown_seconds,
         server_header=False,
         access_log=False,
@@ -100,4 +101,5 @@ class _Server(uvicorn.Server):
         deadline = time.monotonic() + self._shared.settings.shutdown_seconds
         while self.server_state.tasks and time.monotonic() < deadline:
             await asyncio.sleep(POLL_SECONDS)
+        self.config.timeout_graceful_shutdown = max(int(deadline - time.monotonic()), 1)  # what is left of it
         super().handle_exit(sig, frame)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -19,9 +18,9 @@ from resnest_core.detector import InProcessDetector
 from resnest_core.runtimes import FakeRuntime
 from resnest_server import Settings, create_app
 from resnest_server.engines import LocalEngine
+from tests.deploy.debian import tool
 from tests.deploy.files import COMPOSE, DASHBOARD, PROMETHEUS, ROOT, read_yaml
 
-CACHE = Path.home() / ".cache" / "resnest-serving" / "prometheus"
 ALERTS_TEST = Path(__file__).with_name("alerts_test.yml")
 WORDS = {"by", "or", "and", "unless", "offset", "without"}
 # Triton's own, as its guide to metrics lists them.
@@ -71,24 +70,8 @@ def metrics_in(expr: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def promtool(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return Prometheus's tool: that of this machine, else that of Debian's package, unpacked beside nothing else."""
-    if found := shutil.which("promtool"):
-        return found
-    tool = CACHE / "usr/bin/promtool"
-    if not tool.exists():
-        folder = tmp_path_factory.mktemp("prometheus")
-        try:
-            if subprocess.run(["apt-get", "download", "prometheus"], cwd=folder, capture_output=True).returncode:
-                subprocess.run(["apt-get", "update"], check=True, capture_output=True)
-                subprocess.run(["apt-get", "download", "prometheus"], cwd=folder, check=True, capture_output=True)
-            (package,) = folder.glob("*.deb")
-            subprocess.run(["dpkg-deb", "-x", str(package), str(CACHE)], check=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            if os.environ.get("CI"):
-                raise
-            pytest.skip(f"promtool is neither here nor to be had: {error}")
-    return str(tool)
+def promtool() -> str:
+    return tool("usr/bin/promtool", "prometheus")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,11 @@
-"""The gateway under uvicorn, in a thread of the tests."""
+"""The gateway under uvicorn on fake runtimes: in a thread of the tests, or in a process that they can signal.
+
+`python -m tests.server.live --port PORT` is such a process; its network takes NETWORK_SECONDS.
+"""
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +16,9 @@ from resnest_core.runtimes import FakeRuntime
 from resnest_server import Settings, create_app
 from resnest_server.engines import LocalEngine
 from resnest_server.uvicorn_server import make_server
+
+PROCESS = (sys.executable, "-m", "tests.server.live")
+NETWORK_SECONDS = 0.05
 
 
 @contextmanager
@@ -30,3 +37,16 @@ def live(*runtimes: FakeRuntime, **settings: object) -> Iterator[str]:
         server.should_exit = True
         thread.join(timeout=30)
         listener.close()
+
+
+def main() -> None:
+    """Serve a fake runtime on a port of loopback until the process is signalled to stop."""
+    settings = Settings(port=int(sys.argv[sys.argv.index("--port") + 1]))
+    runtime = FakeRuntime(before_run=lambda _: time.sleep(NETWORK_SECONDS))
+    app = create_app(settings, [LocalEngine(InProcessDetector(runtime), settings)])
+    server, listener = make_server(app, settings)
+    server.run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()

@@ -198,6 +198,19 @@ def test_a_kept_connection_that_begins_a_request_and_stalls_is_closed() -> None:
         assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
 
 
+def test_an_idle_connection_is_closed_when_the_setting_says() -> None:
+    with (
+        live(FakeRuntime(), idle_seconds=1) as url,
+        socket.create_connection(("127.0.0.1", httpx.URL(url).port or 0), timeout=30) as connection,
+    ):
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+        start = time.monotonic()
+        while connection.recv(1000):
+            pass
+        assert 0.9 < time.monotonic() - start < 4  # uvicorn's own limit is 5
+
+
 def test_requests_within_time_are_not_cut_off(gate: Gate) -> None:
     """A request that waits longer than clients may take for their headers is answered."""
     with live(FakeRuntime(before_run=gate), header_seconds=0.3) as url, ThreadPoolExecutor(1) as pool:

@@ -217,3 +217,19 @@ def test_a_client_that_reads_slowly_gets_its_whole_answer() -> None:
             data += block
             time.sleep(0.1)
         assert len(data) == length > 5_000_000
+
+
+def test_a_request_answered_early_leaves_the_connection_its_idle_time() -> None:
+    """A body that is refused by its length, and sent all the same."""
+    body = b"x" * 300_000
+    with (
+        live(FakeRuntime(), max_body_bytes=100_000, header_seconds=0.3, idle_seconds=2) as url,
+        connected(url) as connection,
+    ):
+        connection.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(body))
+        assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
+        connection.sendall(body)
+        time.sleep(1)
+        connection.sendall(GET + b"\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert received(connection) == b""

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,11 +44,19 @@ def serving(
     *arguments: str, log: Path | None = None, **variables: str
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run `resnest serve`, and give its address once it is ready; what it logs goes to a file."""
-    port = free_port()
-    command = [*RESNEST, "serve", "--port", str(port), *arguments]
+    with serving_at(free_port(), (*RESNEST, "serve", *arguments), log, variables) as running:
+        yield running
+
+
+@contextmanager
+def serving_at(
+    port: int, program: Sequence[str], log: Path | None = None, variables: Mapping[str, str] = {}
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run a gateway on a port, and give its address once it is ready; what it logs goes to a file."""
+    command = [*program, "--port", str(port)]
     with (
         log.open("w+b") if log else tempfile.TemporaryFile() as stderr,
-        subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT | variables, stderr=stderr) as process,
+        subprocess.Popen(command, cwd=ROOT, env={**ENVIRONMENT, **variables}, stderr=stderr) as process,
     ):
         try:
             url = f"http://127.0.0.1:{port}"
