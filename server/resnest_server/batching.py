@@ -19,7 +19,7 @@ from resnest_core.preprocess import PreparedImage
 
 
 class InferenceError(Exception):
-    """The runtime raised, or its outputs are out of range."""
+    """The runtime raised an error, or its outputs make no sense; the cause of this one says which."""
 
 
 class Inference(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from resnest_core.errors import ModelNotFoundError
@@ -54,8 +55,8 @@ def load_engines(settings: Settings) -> list[Engine]:
 
 
 def _load(name: str, runtime: str, repository: Path, settings: Settings) -> LocalEngine:
-    start = time.perf_counter()
-    detector = load_detector(
+    load = partial(
+        load_detector,
         name,
         runtime=runtime,
         device=settings.device,
@@ -64,9 +65,11 @@ def _load(name: str, runtime: str, repository: Path, settings: Settings) -> Loca
         repository=repository,
         fallback=settings.fallback,
     )
+    start = time.perf_counter()
+    detector = load()
     seconds = time.perf_counter() - start
     log.info("%s was loaded in %.1f s.", name, seconds)
-    return LocalEngine(detector, settings, seconds)
+    return LocalEngine(detector, settings, seconds, load)
 
 
 def by_name(engines: Iterable[Engine]) -> dict[str, Engine]:

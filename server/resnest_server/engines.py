@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -15,14 +17,19 @@ from resnest_core.detections import Detections
 from resnest_core.detector import InProcessDetector
 from resnest_core.errors import RuntimeUnavailableError
 from resnest_core.images import decode_image
+from resnest_core.messages import shortened
 from resnest_core.preprocess import PreparedImage, prepare
 from resnest_core.threads import work_in_callers_thread
-from resnest_server.batching import Batcher
+from resnest_server.batching import Batcher, Inference, InferenceError
 from resnest_server.in_flight import InFlightLimit
+from resnest_server.model_health import PROBE_PIXELS, ModelHealth
 from resnest_server.parameters import DetectOptions
 from resnest_server.settings import Settings
 from resnest_server.timings import Timings
 
+POLL_SECONDS = 1.0  # between looks at a network that has failed
+
+log = logging.getLogger(__name__)
 tracer = trace.get_tracer("resnest_server")
 
 
@@ -84,13 +91,26 @@ class Engine(ABC):
 
 
 class LocalEngine(Engine):
-    """Runs a network in this process."""
+    """Runs a network in this process.
 
-    def __init__(self, detector: InProcessDetector, settings: Settings, load_seconds: float | None = None) -> None:
+    One that fails a few times in a row isn't ready, and is tried on a test image until it answers again; `load`, if
+    given, loads it anew, once it has failed on that.
+    """
+
+    def __init__(
+        self,
+        detector: InProcessDetector,
+        settings: Settings,
+        load_seconds: float | None = None,
+        load: Callable[[], InProcessDetector] | None = None,
+    ) -> None:
         super().__init__(detector.card, detector.runtime.name, detector.runtime.device, settings, load_seconds)
         self._settings = settings
         self._detector = detector
+        self._load = load
         self._host: ThreadPoolExecutor | None = None
+        self._health = ModelHealth(self.name)
+        self._watcher: asyncio.Task[None] | None = None
         self._batcher = Batcher(
             detector,
             max_batch=settings.max_batch,
@@ -101,8 +121,11 @@ class LocalEngine(Engine):
     async def start(self, host: ThreadPoolExecutor) -> None:
         self._host = host
         self._batcher.start()
+        self._watcher = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
+        if self._watcher:
+            self._watcher.cancel()
         await self._batcher.stop()
         self._detector.close()
 
@@ -110,12 +133,15 @@ class LocalEngine(Engine):
         seconds = self._batcher.busy_seconds()
         if seconds > 2 * self._settings.request_seconds:
             raise RuntimeUnavailableError(f"{self.name} has not answered for {seconds:.0f} s: restart this server.")
+        self._health.check()
 
     @property
     def waiting(self) -> int:
         return self._batcher.waiting
 
     async def detect(self, data: bytes, options: DetectOptions, timings: Timings) -> EngineResult:
+        self._health.check()
+
         def decode() -> PreparedImage:
             with timings.stage("decode"):
                 pixels = decode_image(data, max_pixels=self._settings.max_pixels)
@@ -125,11 +151,43 @@ class LocalEngine(Engine):
         with tracer.start_as_current_span("decode"):
             image = await asyncio.get_running_loop().run_in_executor(self._host, decode)
         with tracer.start_as_current_span("network", attributes={"model": self.name}) as span:
-            ran = await self._batcher.infer(image, options.score_threshold, options.want_masks)
+            ran = await self._run(image, options.score_threshold, options.want_masks)
             span.set_attribute("batch_size", ran.batch_size)
         timings.add("queue", ran.wait_seconds)
         timings.add("network", ran.network_seconds)
         return EngineResult(ran.detections, ran.batch_size)
+
+    async def _run(self, image: PreparedImage, score_threshold: float, want_masks: bool) -> Inference:
+        try:
+            ran = await self._batcher.infer(image, score_threshold, want_masks)
+        except InferenceError as error:
+            self._health.failed(shortened(error.__cause__))
+            raise
+        self._health.answered()
+        return ran
+
+    async def _watch(self) -> None:
+        """Try a network that has failed on a test image, and load it anew where it fails on that."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            if not self._health.has_failed:
+                continue
+            try:
+                image = prepare(PROBE_PIXELS, self.card)
+                try:
+                    await self._run(image, 1.0, False)
+                except InferenceError as error:
+                    self._health.probe_failed(shortened(error.__cause__))
+                    if self._load:
+                        await self._load_again(self._load)
+            except Exception:  # the next round may succeed
+                log.exception("%s can't be tried.", self.name)
+
+    async def _load_again(self, load: Callable[[], InProcessDetector]) -> None:
+        log.warning("%s is loaded again.", self.name)
+        old, self._detector = self._detector, await asyncio.get_running_loop().run_in_executor(self._host, load)
+        self._batcher.detector = self._detector
+        old.close()
 
 
 def host_threads() -> ThreadPoolExecutor:

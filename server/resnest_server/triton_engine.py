@@ -12,14 +12,17 @@ from opentelemetry import propagate
 
 from resnest_core import triton_ensemble
 from resnest_core.card import ModelCard
-from resnest_core.errors import InvalidModelError, ModelNotFoundError, RuntimeUnavailableError
+from resnest_core.errors import ImageError, InvalidModelError, ModelNotFoundError, RuntimeUnavailableError
+from resnest_core.messages import shortened
 from resnest_server.engines import Engine, EngineResult, tracer
+from resnest_server.model_health import PROBE_IMAGE, ModelHealth
 from resnest_server.parameters import DetectOptions
 from resnest_server.settings import TRITON, Settings
 from resnest_server.timings import Timings
 
 POLL_SECONDS = 1.0  # between readiness checks
 PATIENCE_SECONDS = 5.0  # time-out of a readiness check
+PROBE_SECONDS = 10.0  # time-out of a test image
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +89,7 @@ class TritonEngine(Engine):
         self._client: Any = None
         self._watcher: asyncio.Task[None] | None = None
         self._trouble: str | None = None
+        self._health = ModelHealth(card.name)
 
     async def start(self, host: ThreadPoolExecutor) -> None:  # noqa: ARG002 - Triton decodes
         from tritonclient.grpc.aio import InferenceServerClient
@@ -101,35 +105,48 @@ class TritonEngine(Engine):
     def check_health(self) -> None:
         if self._trouble:
             raise RuntimeUnavailableError(self._trouble)
+        self._health.check()
 
     @property
     def waiting(self) -> int:
         return self.in_flight.count
 
     async def detect(self, data: bytes, options: DetectOptions, timings: Timings) -> EngineResult:
+        self._health.check()
+        with timings.stage("triton"), tracer.start_as_current_span("triton", attributes={"model": self.name}):
+            result = await self._infer(data, options.score_threshold, options.want_masks, self._seconds)
+            return EngineResult(triton_ensemble.read_result(result, options.want_masks, self.card), None)
+
+    async def _infer(self, data: bytes, score_threshold: float, want_masks: bool, seconds: float) -> Any:
         from tritonclient.utils import InferenceServerException
 
         headers: dict[str, str] = {}
-        with timings.stage("triton"), tracer.start_as_current_span("triton", attributes={"model": self.name}):
-            propagate.inject(headers)
-            try:
-                result = await self._client.infer(
-                    self.name,
-                    triton_ensemble.make_inputs(data, options.score_threshold, options.want_masks, self.card),
-                    outputs=triton_ensemble.make_outputs(options.want_masks, self.card),
-                    headers=headers,
-                    timeout=int(self._seconds * 1e6),
-                    client_timeout=self._seconds,
-                )
-            except InferenceServerException as error:
-                raise self._meaning(error) from error
-            return EngineResult(triton_ensemble.read_result(result, options.want_masks, self.card), None)
+        propagate.inject(headers)
+        try:
+            result = await self._client.infer(
+                self.name,
+                triton_ensemble.make_inputs(data, score_threshold, want_masks, self.card),
+                outputs=triton_ensemble.make_outputs(want_masks, self.card),
+                headers=headers,
+                timeout=int(seconds * 1e6),
+                client_timeout=seconds,
+            )
+        except InferenceServerException as error:
+            raise self._meaning(error) from error
+        self._health.answered()
+        return result
 
     def _meaning(self, error: Exception) -> Exception:
+        """Return what an error of Triton means here; one that isn't the image's fault is logged with Triton's words."""
         meaning = triton_ensemble.read_error(error, self.name, self._url)
+        if isinstance(meaning, ImageError):
+            self._health.answered()
+            return meaning
+        log.error("%s: Triton says: %s", self.name, shortened(error))
         if isinstance(meaning, RuntimeUnavailableError | ModelNotFoundError):
             return RuntimeUnavailableError(f"{self.name} is away in Triton: try again later.")
-        return meaning
+        self._health.failed(shortened(error))
+        return RuntimeUnavailableError(f"{self.name} fails in Triton: try again later.")
 
     async def _watch(self) -> None:
         """Check periodically whether the model is ready."""
@@ -143,4 +160,16 @@ class TritonEngine(Engine):
             if trouble != self._trouble:
                 log.warning("%s", trouble or f"Triton has {self.name} ready again.")
                 self._trouble = trouble
+            if not trouble and self._health.needs_probe(self.in_flight.count):
+                await self._probe()
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _probe(self) -> None:
+        """Send an image that is known to be good."""
+        try:
+            await self._infer(PROBE_IMAGE, 1.0, False, PROBE_SECONDS)
+        except ImageError:
+            pass  # too narrow for this model, which has answered
+        except Exception as error:  # any failure: the next probe may succeed
+            cause = error.__cause__ or error
+            self._health.probe_failed(shortened(cause))

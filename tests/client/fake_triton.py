@@ -59,6 +59,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
     def stop(self) -> None:
         self._server.stop(0).wait()
 
+    def ModelReady(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
+        return service_pb2.ModelReadyResponse(ready=request.name in self.detectors)
+
     def RepositoryIndex(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
         self.looked += 1
         names = [suffixed for name in self.detectors for suffixed in (f"{name}_network", name)]
