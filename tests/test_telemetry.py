@@ -17,8 +17,8 @@ from tests.isolated_network import Attempts, run_isolated
 from tests.server.test_serve import PHOTOGRAPH, RESNEST
 
 ROOT = Path(__file__).parents[1]
-CI = ("APPVEYOR", "BUILDKITE", "CI", "CIRCLECI", "CODEBUILD_BUILD_ID", "GITHUB_ACTIONS", "GITLAB_CI", "JENKINS_URL")
-CI += ("TEAMCITY_VERSION", "TF_BUILD", "TRAVIS")
+CI = {"APPVEYOR", "BUILDKITE", "CI", "CIRCLECI", "CODEBUILD_BUILD_ID", "GITHUB_ACTIONS", "GITLAB_CI", "JENKINS_URL"}
+CI |= {"TEAMCITY_VERSION", "TF_BUILD", "TRAVIS"}
 """Variables by which some packages know that nobody's machine is used, and report nothing."""
 REPORTING = {"bentoml", "gradio", "huggingface_hub", "onnxruntime", "openvino", "ray"}
 FOLDERS = ("benchmarks", "client", "core", "deploy", "export", "server", "tools")

@@ -19,14 +19,15 @@ def live(*runtimes: FakeRuntime, **settings: object) -> Iterator[str]:
     """Serve fake runtimes on a free port of loopback, and give the address."""
     chosen = Settings(port=0, **settings)  # type: ignore[arg-type]
     engines = [LocalEngine(InProcessDetector(runtime), chosen) for runtime in runtimes]
-    server, listener = make_server(create_app(chosen, engines), chosen)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    server, listeners = make_server(create_app(chosen, engines), chosen)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": listeners})
     thread.start()
     try:
         while not server.started:
             time.sleep(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield f"http://127.0.0.1:{listeners[0].getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(timeout=30)
-        listener.close()
+        for listener in listeners:
+            listener.close()

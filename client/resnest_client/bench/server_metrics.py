@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from resnest_client.detector_options import GRPC
 from resnest_core.card import NETWORK_SUFFIX, PREPROCESS_SUFFIX
 from resnest_core.errors import MissingExtraError
+from resnest_core.grpc_address import grpc_address
 from resnest_core.triton_ensemble import CHANNEL_OPTIONS
 
 if TYPE_CHECKING:
@@ -126,11 +127,9 @@ def read_triton_metrics(url: str, model: str) -> ServerMetrics | None:
     from tritonclient.grpc import InferenceServerClient
     from tritonclient.utils import InferenceServerException
 
-    from resnest_client.async_grpc_detector import address
-
     stages: dict[str, tuple[float, float]] = {}
     try:
-        with InferenceServerClient(address(url), channel_args=CHANNEL_OPTIONS) as client:
+        with InferenceServerClient(grpc_address(url), channel_args=CHANNEL_OPTIONS) as client:
             for suffix in (PREPROCESS_SUFFIX, NETWORK_SUFFIX):
                 part = suffix.removeprefix("_")
                 answer = client.get_inference_statistics(model + suffix, client_timeout=METRICS_SECONDS)
