@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+import pytest
 
 from resnest_core.detector import InProcessDetector
 from resnest_core.runtimes import FakeRuntime
 from resnest_server import Settings, create_app
 from resnest_server.engines import LocalEngine
 from resnest_server.uvicorn_server import make_server
+
+
+def has_ipv6() -> bool:
+    """Tell whether this machine has an IPv6 loopback address."""
+    with suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        return True
+    return False
+
+
+ipv6 = pytest.mark.skipif(not has_ipv6(), reason="This machine has no IPv6.")
 
 
 @contextmanager
