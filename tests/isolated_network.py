@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-NAMESPACES = ("unshare", "--user", "--map-root-user", "--net", "--mount", "--fork", "--kill-child")
+NAMESPACES = ("unshare", "--user", "--map-root-user", "--net", "--mount")
 SET_FLAGS, UP = 0x8914, 0x1  # of Linux's ioctl for network devices
 NO_SUCH_NAME = b"\x81\x83"  # flags of a response
 
