@@ -18,7 +18,7 @@ from tests.export.mmdet_config.texts import text_of
 from tests.export.small_detector import save_small, small_config
 from tests.server.test_serve import PHOTOGRAPH, RESNEST, ROOT, serving
 
-SECONDS = 14.0
+SECONDS = 12.0
 """How long the gateway is up at least: ONNX Runtime's first report leaves about ten seconds after its start."""
 
 
