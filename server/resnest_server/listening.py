@@ -17,8 +17,13 @@ EVERY = {"::": ("::", "0.0.0.0")}
 ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # where IPv6 is turned off, `localhost` may still resolve to it
 
 
-def listen(host: str, port: int) -> list[socket.socket]:
+def listen(host: str, port: int, backlog: int = BACKLOG) -> list[socket.socket]:
     """Return a listening socket for each of a host's addresses; `::` is every address of IPv6 and IPv4.
+
+    Args:
+        host: an address or a name.
+        port: 0: a free one, the same for all addresses.
+        backlog: connections that may wait to be accepted, of each socket.
 
     Raises:
         ParameterError: this machine has none of the addresses, or one of its own can't be listened on.
@@ -30,7 +35,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
             for family, address in _addresses(host):
                 try:
                     place = (address[0], port, *address[2:])
-                    listener = socket.create_server(place, family=family, backlog=BACKLOG)
+                    listener = socket.create_server(place, family=family, backlog=backlog)
                 except OSError as error:
                     if error.errno not in ABSENT:
                         raise
