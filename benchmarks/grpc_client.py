@@ -33,12 +33,12 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException, serialize_byte_tensor, shared_memory
 
 from resnest_client import AsyncGrpcDetector, GrpcDetector
-from resnest_client.async_grpc_detector import URL, address
 from resnest_client.client_limits import GRPC_MAX_CONCURRENCY as MAX_CONCURRENCY
 from resnest_core import tensors, triton_ensemble
 from resnest_core.card import ModelCard
 from resnest_core.detections import Detections
 from resnest_core.detector import unpack
+from resnest_core.grpc_address import URL, grpc_address
 
 SHAPES: dict[str, Callable[[int, int], tuple[type[Any], tuple[int, ...]]]] = {
     tensors.NUM_DETECTIONS: lambda _rows, _side: (np.int64, (1, 1)),
@@ -88,7 +88,7 @@ def main() -> None:
 
 def server(url: str) -> list[psutil.Process]:
     """Return the processes of the Triton on this machine that listens there."""
-    port = int(address(url).rpartition(":")[2])
+    port = int(grpc_address(url).rpartition(":")[2])
     listening = [one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
     [pid] = {one.pid for one in listening if getattr(one.laddr, "port", None) == port}
     process = psutil.Process(pid)
@@ -166,7 +166,7 @@ def shared(url: str, model: str | None, concurrency: int, images: list[bytes]) -
         async with AsyncGrpcDetector(url, model) as detector:
             card = detector.card
         left = iter(images)
-        async with InferenceServerClient(address(url), channel_args=triton_ensemble.CHANNEL_OPTIONS) as client:
+        async with InferenceServerClient(grpc_address(url), channel_args=triton_ensemble.CHANNEL_OPTIONS) as client:
 
             async def work(number: int) -> int:
                 with Region(f"resnest_bench_{os.getpid()}_{number}", max(map(len, images)), card).made() as region:

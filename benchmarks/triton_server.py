@@ -54,7 +54,7 @@ async def measure(grpc_url: str, http_url: str, images: int, rounds: int) -> dic
     rates: dict[str, list[float]] = {}
     async with (
         AsyncGrpcDetector(grpc_url, "demo", max_concurrency=16) as detector,
-        httpx.AsyncClient(base_url=http_url, timeout=120) as client,
+        httpx.AsyncClient(base_url=http_url, timeout=120, trust_env=False) as client,
     ):
 
         async def by_grpc() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import resnest_core  # noqa: F401 - turns off other packages' reports before a test imports them
 from tests.quick import is_quick
 
 SLOW_SECONDS = 3600

@@ -33,8 +33,8 @@ def ours(port: int) -> None:
 
     settings = Settings(port=port, log_level="warning")
     logs.configure(settings)
-    server, listener = make_server(create_app(settings, [LocalEngine(make_detector(), settings)]), settings)
-    server.run(sockets=[listener])
+    server, listeners = make_server(create_app(settings, [LocalEngine(make_detector(), settings)]), settings)
+    server.run(sockets=listeners)
 
 
 def litserve(port: int) -> None:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Awaitable
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from tenacity import AsyncRetrying
 
@@ -22,16 +21,12 @@ from resnest_core.detector import checked_threshold
 from resnest_core.errors import (
     InvalidModelError,
     ModelNotFoundError,
-    ParameterError,
     RemoteError,
     ResNeStError,
     RuntimeUnavailableError,
 )
+from resnest_core.grpc_address import URL, grpc_address
 from resnest_core.images import Image
-
-SCHEME = "grpc"
-PORT = 8001  # Triton's default
-URL = f"{SCHEME}://localhost:{PORT}"
 
 T = TypeVar("T")
 
@@ -54,7 +49,7 @@ class AsyncGrpcDetector(AsyncDetector):
         super().__init__(max_concurrency)
         triton_ensemble.import_client()
         check_bounds(timeout, max_concurrency)
-        self._address = address(url)
+        self._address = grpc_address(url)
         self._model = model
         self._timeout = timeout
         self._policy = grpc_policy(retries, timeout)
@@ -142,19 +137,3 @@ class AsyncGrpcDetector(AsyncDetector):
         if isinstance(meaning, RemoteError):
             return RemoteError(f"What answers at {self._address} is not Triton: name the address of its gRPC port.")
         return meaning
-
-
-def address(url: str) -> str:
-    """Return host and port of an address such as `grpc://localhost:8001`.
-
-    Raises:
-        ParameterError: it isn't a gRPC address.
-    """
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port or PORT
-    except ValueError:
-        host, port = None, PORT
-    if not host or parts.scheme != SCHEME or parts.username or parts.path.strip("/") or parts.query or parts.fragment:
-        raise ParameterError(f"{url} is not an address of gRPC: use one such as {URL}.")
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -72,7 +72,7 @@ class DetectorOptions:
         given = [name for name, value in local.items() if value is not None]
         if self.url is not None and given:
             raise ParameterError(f"{' and '.join(given)} can't be chosen with --url: the server has its own.")
-        if self.url is not None and self.url.startswith(GRPC) and self.api_key is not None:
+        if is_grpc(self.url) and self.api_key is not None:
             raise ParameterError("--api-key is for a gateway: Triton asks for none.")
 
     def at_once(self, concurrency: int | None) -> int:
@@ -89,7 +89,7 @@ class DetectorOptions:
             return 1
         if concurrency is not None and concurrency < 1:
             raise ParameterError(f"--concurrency must be at least 1, not {concurrency}.")
-        return concurrency or (GRPC_MAX_CONCURRENCY if self.url.startswith(GRPC) else MAX_CONCURRENCY)
+        return concurrency or (GRPC_MAX_CONCURRENCY if is_grpc(self.url) else MAX_CONCURRENCY)
 
     def open(
         self, console: Console, max_concurrency: int = 1, *, threads: int | None = None, retries: int = RETRIES
@@ -106,10 +106,15 @@ class DetectorOptions:
         return _remote(self.url, self.model, self.api_key, max_concurrency, retries)
 
 
+def is_grpc(url: str | None) -> bool:
+    """Tell whether an address is one of Triton's gRPC port."""
+    return url is not None and url.lower().startswith(GRPC)
+
+
 def _remote(
     url: str, model: str | None, api_key: str | None, max_concurrency: int, retries: int
 ) -> GrpcDetector | HttpDetector:
-    if url.startswith(GRPC):
+    if is_grpc(url):
         from resnest_client import GrpcDetector
 
         return GrpcDetector(url, model, retries=retries, max_concurrency=max_concurrency)

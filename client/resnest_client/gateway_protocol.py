@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from resnest_client.client_limits import CONNECT_TIMEOUT, check_bounds
 from resnest_client.image_bytes import encoded
+from resnest_client.proxies import direct_mounts
 from resnest_client.served_model import ServedModel, read_served_model
 from resnest_core.card import ModelCard
 from resnest_core.detections import Detections
@@ -112,6 +113,7 @@ class GatewayProtocol:
             "base_url": self._url,
             "headers": {"Authorization": f"Bearer {self._key}"} if self._key else {},
             "timeout": httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
+            "mounts": direct_mounts(self._url),
             "limits": httpx.Limits(max_keepalive_connections=max_concurrency, keepalive_expiry=KEEP_ALIVE),
         }
 

@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 from anyio.from_thread import BlockingPortalProvider
 
-from resnest_client.async_grpc_detector import URL, AsyncGrpcDetector
+from resnest_client.async_grpc_detector import AsyncGrpcDetector
 from resnest_client.client_limits import GRPC_MAX_CONCURRENCY, RETRIES, TIMEOUT
 from resnest_client.concurrency import in_order_of
 from resnest_core.closeable import Closeable
 from resnest_core.detections import Detections
+from resnest_core.grpc_address import URL
 from resnest_core.images import Image
 
 T = TypeVar("T")
@@ -29,7 +30,7 @@ class GrpcDetector(Closeable):
     is full, the request is retried with exponential random back-off.
 
     Args:
-        url: address of Triton's gRPC port, such as `grpc://localhost:8001`.
+        url: address of Triton's gRPC port, such as `grpc://localhost:8001`; proxies in the environment are not used.
         model: name of a detector's ensemble; None: the first one.
         timeout: seconds after which a request fails, including all retries.
         retries: maximum number of retries per request.

@@ -24,6 +24,8 @@ from pathlib import Path
 HOME_VARIABLE = "TRITONSERVER_HOME"
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 SOURCE = Path(__file__).parents[2]
+ALLOW_REPORTS = "RESNEST_ALLOW_TELEMETRY"
+NO_REPORTS = {"ORT_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}  # as in resnest_core.telemetry_off
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")  # that the wheel has a backend for, and this project runs on
 
 
@@ -60,8 +62,10 @@ class Home:
     def environment(self, project: Path) -> dict[str, str]:
         """Return the variables that the server runs with; `project` is where `install_project` put the project."""
         libraries = [str(self.packages / "nvidia_pytriton.libs"), str(sysconfig.get_config_var("LIBDIR"))]
+        dropped = ("PYTHON", "RESNEST_")
         return {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "RESNEST_"))},
+            **NO_REPORTS,
+            **{name: os.environ[name] for name in os.environ if not name.startswith(dropped) or name == ALLOW_REPORTS},
             # The backend's interpreter reads no PYTHONPATH: it takes the environment that is first here.
             "PATH": os.pathsep.join([str(project / "bin"), os.environ.get("PATH", os.defpath)]),
             "LD_LIBRARY_PATH": os.pathsep.join(libraries),

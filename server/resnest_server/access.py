@@ -43,10 +43,10 @@ class Keys:
     def required(self) -> bool:
         return bool(self._fixed or self._file)
 
-    def admit(self, key: str | None) -> bool:
+    def admit(self, key: str) -> bool:
         """Return whether the key is known; each known key is compared in constant time."""
         self._refresh()
-        hashed = _hash(key or "")
+        hashed = _hash(key)
         matches = [hmac.compare_digest(hashed, known) for known in (*self._fixed, *self._of_file)]
         return any(matches)
 
@@ -122,8 +122,8 @@ class Access:
             UnauthorizedError: its key is missing or unknown.
             RateLimitedError: its key, or its address where there are no keys, is over the rate limit.
         """
-        key = _key(request)
-        if self._keys.required and not self._keys.admit(key):
+        key = next(filter(self._keys.admit, _keys(request)), None) if self._keys.required else None
+        if self._keys.required and key is None:
             raise UnauthorizedError("This gateway needs a key: send Authorization: Bearer KEY, or X-API-Key: KEY.")
         if self._limit is None:
             return
@@ -135,6 +135,9 @@ class Access:
             raise RateLimitedError(f"That was more than {self._limit}: try again in {seconds} s.", seconds)
 
 
-def _key(request: Request) -> str | None:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else request.headers.get("X-API-Key")
+def _keys(request: Request) -> list[str]:
+    """Return the keys that a request may mean: a proxy may put credentials of its own beside the client's key."""
+    authorizations = [value.partition(" ") for value in request.headers.getlist("Authorization")]
+    bearers = [token.strip() for scheme, _, token in authorizations if scheme.lower() == "bearer"]
+    own = request.headers.getlist("X-API-Key")
+    return [*bearers[:1], *own[:1]]  # not any number of guesses in one request

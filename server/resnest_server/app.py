@@ -8,19 +8,19 @@ from contextlib import asynccontextmanager
 
 from anyio.to_thread import run_sync
 from fastapi import FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 from starlette_compress import CompressMiddleware
 
 import resnest_core
-from resnest_server import demo_page, detection, problems, routes
+from resnest_server import cors, demo_page, detection, environment, problems, routes
 from resnest_server.access import Access
 from resnest_server.engine_loading import by_name, choose_default, load_engines
 from resnest_server.engines import Engine
 from resnest_server.gateway import Gateway
+from resnest_server.head_requests import HeadRequests
 from resnest_server.in_flight import BytesInFlight
 from resnest_server.metrics import Metrics
 from resnest_server.pipeline import Pipeline
-from resnest_server.request_context import REQUEST_ID_HEADER, RequestContext
+from resnest_server.request_context import RequestContext
 from resnest_server.settings import Settings
 
 COMPRESSED_FROM = 16 * 1024  # bytes of an answer
@@ -42,7 +42,10 @@ def create_app(settings: Settings | None = None, engines: Sequence[Engine] | Non
     Raises, when it starts:
         ModelNotFoundError, InvalidModelError, RuntimeUnavailableError: a model can't be loaded.
     """
-    settings = settings or Settings()
+    if settings is None:
+        settings = Settings()
+        for warning in environment.warnings(Settings.model_fields):
+            log.warning(warning)
     access = Access(settings)
 
     @asynccontextmanager
@@ -77,14 +80,9 @@ def create_app(settings: Settings | None = None, engines: Sequence[Engine] | Non
     # The last one added is the outermost: each holds for the answers of those before it.
     app.add_middleware(CompressMiddleware, minimum_size=COMPRESSED_FROM)
     app.add_middleware(problems.UnexpectedErrors)
+    app.add_middleware(HeadRequests)
     if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-API-Key", REQUEST_ID_HEADER],
-            expose_headers=[REQUEST_ID_HEADER, "Retry-After", "Server-Timing"],
-        )
+        cors.install(app, settings.cors_origins)
     app.add_middleware(RequestContext)
     return app
 

@@ -31,9 +31,13 @@ def serve(
     device: Annotated[
         str | None, typer.Option(help=f"{' or '.join(devices())}. Default: the runtime's first choice.")
     ] = None,
-    triton_url: Annotated[str | None, typer.Option(help="gRPC address of Triton. Default: localhost:8001.")] = None,
+    triton_url: Annotated[
+        str | None, typer.Option(help="gRPC address of Triton, such as grpc://host:8001. Default: localhost:8001.")
+    ] = None,
     repository: Annotated[Path | None, typer.Option(help="The model repository.")] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; :: is every address of IPv6 and IPv4. Default: 127.0.0.1.")
+    ] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on. Default: 8000.")] = None,
     insecure: Annotated[
         bool | None,
@@ -67,5 +71,6 @@ def serve(
         first = errors.errors(include_url=False)[0]
         name = ".".join(map(str, first["loc"][:1])) or "combination"
         given = "" if "api_keys" in name else f" {first['input']!r}"
-        raise ParameterError(f"The setting {name} can't be{given}: {first['msg'].lower()}.") from errors
+        reason = first["msg"].removeprefix("Value error, ")
+        raise ParameterError(f"The setting {name} can't be{given}: {reason[:1].lower()}{reason[1:]}.") from errors
     run(settings)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import mimeparse
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import QueryParams
@@ -19,10 +18,12 @@ from resnest_core.errors import ParameterError
 from resnest_core.formats import FORMATS
 from resnest_core.masks import MASK_FORMS, mask_form
 from resnest_core.messages import shortened
+from resnest_server.accept_header import first_preferred
 
 JSON = "application/json"
 LINES = "application/x-ndjson"
-MEDIA_TYPES = (*ENCODINGS, LINES, JSON)  # of several that a client accepts equally, the last
+MEDIA_TYPES = (*ENCODINGS, LINES, JSON)
+ANY_IMAGE, ANY_IMAGE_TYPE = "image/*", "image/jpeg"  # JPEG: a drawing as PNG has several times the bytes
 
 
 SYNONYMS = {
@@ -176,10 +177,8 @@ def _label(name: str, card: ModelCard) -> int:
 
 
 def _media_type(accept: str | None) -> str:
-    """Return the one of MEDIA_TYPES that an Accept header prefers; JSON where it names none of them."""
-    if accept is None or accept == "*/*":
-        return JSON
-    try:
-        return str(mimeparse.best_match(MEDIA_TYPES, accept)) or JSON
-    except mimeparse.MimeTypeParseException:
-        return JSON
+    """Return the one of MEDIA_TYPES that an Accept header asks for; JSON where its first choice is none of them."""
+    choice = JSON if accept is None else first_preferred(accept)
+    if choice == ANY_IMAGE:
+        return ANY_IMAGE_TYPE
+    return choice if choice in MEDIA_TYPES else JSON

@@ -7,11 +7,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 from typing_extensions import Self
 
+from resnest_core.errors import ParameterError
+from resnest_core.grpc_address import grpc_address
 from resnest_core.images import MAX_PIXELS
 from resnest_core.runtimes import AUTOMATIC, RUNTIMES, devices
+from resnest_server.cors import checked_origin
+from resnest_server.environment import PREFIX, without_links
 
 Names = Annotated[tuple[str, ...], NoDecode]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
@@ -23,9 +33,9 @@ TRITON = "triton"  # the runtime of models that Triton Inference Server runs
 class Settings(BaseSettings):
     """The gateway's settings; each can be given as an environment variable, in capitals after `RESNEST_`."""
 
-    model_config = SettingsConfigDict(env_prefix="RESNEST_", env_ignore_empty=True, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore")
 
-    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on; :: is every address of IPv6 and IPv4.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
 
     repository: Path | None = Field(
@@ -51,7 +61,9 @@ class Settings(BaseSettings):
         default=None, ge=1, description="Threads of a batch; else its share of the CPUs that this process may use."
     )
 
-    triton_url: str = Field(default="localhost:8001", description="Triton's gRPC address.")
+    triton_url: str = Field(
+        default="localhost:8001", description="Triton's gRPC address, such as grpc://localhost:8001."
+    )
     triton_wait_seconds: float = Field(
         default=60, ge=0, description="Time limit for Triton to become ready at startup."
     )
@@ -114,6 +126,40 @@ class Settings(BaseSettings):
         default=None,
         description="Endpoint for traces by OTLP over HTTP, such as http://localhost:4318; else no traces.",
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take arguments, then the environment without the variables of Kubernetes' Services."""
+        assert isinstance(env_settings, EnvSettingsSource)
+        env_settings.env_vars = without_links(env_settings.env_vars, cls.model_fields)
+        return init_settings, env_settings
+
+    @field_validator("host")
+    @classmethod
+    def _without_brackets(cls, value: str) -> str:
+        return value[1:-1] if value.startswith("[") and value.endswith("]") else value
+
+    @field_validator("triton_url")
+    @classmethod
+    def _is_of_grpc(cls, value: str) -> str:
+        try:
+            return grpc_address(value)
+        except ParameterError as error:
+            raise ValueError(f"{error}".removesuffix(".")) from error
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            checked_origin(origin)
+        return value
 
     @field_validator("models", "cors_origins", "api_keys", mode="before")
     @classmethod

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 import time
 from functools import partial
@@ -14,16 +13,15 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from resnest_core.errors import ParameterError
-from resnest_server import logs, telemetry
+from resnest_server import environment, logs, telemetry
 from resnest_server.access import require_keys_in_public
 from resnest_server.app import create_app
 from resnest_server.connections import Connections, connections_that_fit
 from resnest_server.engine_loading import load_engines
 from resnest_server.http_protocol import LimitedHttpProtocol, Shared
+from resnest_server.listening import BACKLOG, authority, listen
 from resnest_server.settings import Settings
 
-BACKLOG = 2048  # connections waiting to be accepted
 POLL_SECONDS = 0.05  # between checks whether requests are in flight
 
 log = logging.getLogger(__name__)
@@ -38,16 +36,18 @@ def serve(settings: Settings) -> None:
             address can't be listened on.
     """
     logs.configure(settings)
+    for warning in environment.warnings(Settings.model_fields):
+        log.warning(warning)
     require_keys_in_public(settings)
     if settings.otlp_endpoint:
         telemetry.send_traces(settings.otlp_endpoint)
-    server, listener = make_server(create_app(settings, load_engines(settings)), settings)
-    log.info("Listening at http://%s:%d.", settings.host, listener.getsockname()[1])
-    server.run(sockets=[listener])
+    server, listeners = make_server(create_app(settings, load_engines(settings)), settings)
+    log.info("Listening at http://%s.", authority(settings.host, listeners[0].getsockname()[1]))
+    server.run(sockets=listeners)
 
 
-def make_server(app: FastAPI, settings: Settings) -> tuple[uvicorn.Server, socket.socket]:
-    """Return a server for the gateway, and the socket to run it on.
+def make_server(app: FastAPI, settings: Settings) -> tuple[uvicorn.Server, list[socket.socket]]:
+    """Return a server for the gateway, and the sockets to run it on.
 
     Raises:
         ParameterError: the address can't be listened on, or the process may open too few files.
@@ -66,17 +66,7 @@ def make_server(app: FastAPI, settings: Settings) -> tuple[uvicorn.Server, socke
         log_config=None,
     )
     # As many as there are file descriptors for: they are accepted before a connection can be refused.
-    listener = _listen(settings.host, settings.port, min(limit, BACKLOG))
-    return _Server(config, app, shared), listener
-
-
-def _listen(host: str, port: int, backlog: int) -> socket.socket:
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=backlog)
-    except OSError as error:
-        reason = os.strerror(error.errno).lower() if isinstance(error.errno, int) and error.errno > 0 else "unknown"
-        raise ParameterError(f"{host}:{port} can't be listened on: {reason}; choose another.") from error
+    return _Server(config, app, shared), listen(settings.host, settings.port, min(limit, BACKLOG))
 
 
 class _Server(uvicorn.Server):

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 import resnest_core
-from deploy.triton.home import Home
+from deploy.triton.home import NO_REPORTS, Home
 from deploy.triton.serve import command
+from resnest_core.telemetry_off import ALLOW, SWITCHES
 from resnest_server import Settings
 from tests.deploy.files import COMPOSE, GATEWAY, ROOT, TRITON, TRITON_GPU, instructions, read_yaml
 
@@ -62,6 +63,53 @@ def test_every_service_tells_of_its_health(service: dict[str, Any]) -> None:
         assert any(line.startswith("HEALTHCHECK") for line in instructions(ROOT / service["build"]["dockerfile"]))
     else:
         assert service["healthcheck"]["test"][0] == "CMD"
+
+
+@each_service
+def test_health_checks_use_no_proxy(service: dict[str, Any]) -> None:
+    """Docker's configuration may name a proxy for every container."""
+    if "build" in service:
+        [check] = [
+            line for line in instructions(ROOT / service["build"]["dockerfile"]) if line.startswith("HEALTHCHECK")
+        ]
+        assert "ProxyHandler({})" in check
+    else:
+        assert service["healthcheck"]["test"][:4] == ["CMD", "env", "-u", "http_proxy"]
+
+
+@DOCKERFILES
+def test_images_report_to_nobody(dockerfile: Path) -> None:
+    """Also where a program other than this project's runs in them."""
+    variables = " ".join(line for line in instructions(dockerfile) if line.startswith("ENV "))
+    for name in ("ORT_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+        assert f"{name}={SWITCHES[name]}" in variables.split()
+    assert "openvino-telemetry" not in (ROOT / "deploy/triton/requirements.txt").read_text().split()
+
+
+def test_triton_reports_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Home(Path("/home"))
+    for name in (*SWITCHES, ALLOW):
+        monkeypatch.delenv(name, raising=False)
+    environment = home.environment(Path("/project"))
+    assert NO_REPORTS.items() <= environment.items() and NO_REPORTS.items() <= SWITCHES.items()
+    monkeypatch.setenv(ALLOW, "1")
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "0")
+    environment = home.environment(Path("/project"))
+    assert (environment[ALLOW], environment["ORT_DISABLE_TELEMETRY"]) == ("1", "0")
+
+
+def test_grafana_asks_nothing_of_its_maker() -> None:
+    off = {
+        "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "false",
+        "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
+        "GF_ANALYTICS_REPORTING_ENABLED": "false",
+        "GF_NEWS_NEWS_FEED_ENABLED": "false",
+        "GF_PLUGINS_PREINSTALL_DISABLED": "true",
+        "GF_PLUGINS_PUBLIC_KEY_RETRIEVAL_DISABLED": "true",
+        "GF_SECURITY_DISABLE_GRAVATAR": "true",
+        "GF_SNAPSHOTS_EXTERNAL_ENABLED": "false",
+    }
+    assert off.items() <= SERVICES["grafana"]["environment"].items()
 
 
 def test_services_wait_for_those_that_they_need() -> None:

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+import pytest
 
 from resnest_core.detector import InProcessDetector
 from resnest_core.runtimes import FakeRuntime
@@ -21,22 +24,33 @@ PROCESS = (sys.executable, "-m", "tests.server.live")
 NETWORK_SECONDS = 0.05
 
 
+def has_ipv6() -> bool:
+    """Tell whether this machine has an IPv6 loopback address."""
+    with suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        return True
+    return False
+
+
+ipv6 = pytest.mark.skipif(not has_ipv6(), reason="This machine has no IPv6.")
+
+
 @contextmanager
 def live(*runtimes: FakeRuntime, **settings: object) -> Iterator[str]:
     """Serve fake runtimes on a free port of loopback, and give the address."""
     chosen = Settings(port=0, **settings)  # type: ignore[arg-type]
     engines = [LocalEngine(InProcessDetector(runtime), chosen) for runtime in runtimes]
-    server, listener = make_server(create_app(chosen, engines), chosen)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    server, listeners = make_server(create_app(chosen, engines), chosen)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": listeners})
     thread.start()
     try:
         while not server.started:
             time.sleep(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield f"http://127.0.0.1:{listeners[0].getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(timeout=30)
-        listener.close()
+        for listener in listeners:
+            listener.close()
 
 
 def main() -> None:
@@ -44,8 +58,8 @@ def main() -> None:
     settings = Settings(port=int(sys.argv[sys.argv.index("--port") + 1]))
     runtime = FakeRuntime(before_run=lambda _: time.sleep(NETWORK_SECONDS))
     app = create_app(settings, [LocalEngine(InProcessDetector(runtime), settings)])
-    server, listener = make_server(app, settings)
-    server.run(sockets=[listener])
+    server, listeners = make_server(app, settings)
+    server.run(sockets=listeners)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,32 @@ def test_keys_open_the_api_and_nothing_else_needs_one(serve: Serve) -> None:
         assert client.get(path).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("Authorization", "Basic dXNlcjpwYXNz"), ("X-API-Key", "right-key")],
+        [("Authorization", "Bearer token-of-the-proxy"), ("X-API-Key", "right-key")],
+        [("Authorization", "Bearer right-key"), ("X-API-Key", "another")],
+        [("Authorization", "Basic dXNlcjpwYXNz"), ("Authorization", "Bearer right-key")],
+        [("Authorization", "Bearer"), ("X-API-Key", "right-key")],
+        [("Authorization", "Negotiate abc=="), ("X-API-Key", "right-key")],
+        [("X-API-Key", "right-key"), ("Authorization", 'Digest username="a", realm="b"')],
+    ],
+    ids=str,
+)
+def test_a_proxys_credentials_do_not_hide_a_key(serve: Serve, headers: list[tuple[str, str]]) -> None:
+    client = serve(FakeRuntime(), api_keys="right-key", rate_limit="2/minute")
+    assert [client.get("/v1/models", headers=headers).status_code for _ in range(3)] == [200, 200, 429]
+    assert client.get("/v1/models", headers={"X-API-Key": "right-key"}).status_code == 429  # one key, one limit
+
+
+def test_a_request_has_two_guesses_at_most(serve: Serve) -> None:
+    client = serve(FakeRuntime(), api_keys="right-key")
+    for name, prefix in (("X-API-Key", ""), ("Authorization", "Bearer ")):
+        headers = [(name, f"{prefix}wrong-{number}") for number in range(3)] + [(name, f"{prefix}right-key")]
+        assert client.get("/v1/models", headers=headers).status_code == 401
+
+
 def test_a_file_of_keys_is_read_again_when_it_changes(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -129,6 +155,54 @@ def test_origins_of_other_pages(serve: Serve) -> None:
     answer = client.get("/v1/models", headers={"Origin": "https://b.example"})
     assert answer.headers["Access-Control-Allow-Origin"] == "https://b.example"
     assert "Access-Control-Allow-Origin" not in serve(FakeRuntime()).get("/v1/models", headers=asked).headers
+
+
+def test_pages_may_send_and_read_the_headers_that_they_need(serve: Serve) -> None:
+    client = serve(FakeRuntime(), cors_origins="https://a.example")
+    origin = {"Origin": "https://a.example"}
+    for header in ("traceparent", "tracestate", "baggage", "x-request-id", "x-api-key", "content-encoding"):
+        asked = {**origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": header}
+        assert client.options(DETECT, headers=asked).status_code == 200, header
+    for method in ("GET", "HEAD", "POST"):
+        asked = {**origin, "Access-Control-Request-Method": method, "Access-Control-Request-Headers": "x-api-key"}
+        assert client.options("/v1/models", headers=asked).status_code == 200, method
+    exposed = client.get("/v1/models", headers=origin).headers["Access-Control-Expose-Headers"].lower()
+    names = {name.strip() for name in exposed.split(",")}
+    assert names >= {"traceparent", "tracestate", "x-request-id", "retry-after", "server-timing"}
+
+
+@pytest.mark.parametrize(
+    ("given", "origin"),
+    [
+        ("https://a.example/", "https://a.example"),
+        ("https://A.Example", "https://a.example"),
+        ("HTTPS://a.example:443/", "https://a.example"),
+        ("http://localhost:80", "http://localhost"),
+        ("http://localhost:3000/", "http://localhost:3000"),
+        ("http://[::1]:3000/", "http://[::1]:3000"),
+    ],
+)
+def test_origins_are_corrected_and_it_is_said(
+    given: str, origin: str, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = serve(FakeRuntime(), cors_origins=f"{given},https://b.example")
+    assert client.get("/v1/models", headers={"Origin": origin}).headers["Access-Control-Allow-Origin"] == origin
+    [line] = [record.message for record in caplog.records if "origin" in record.message]
+    assert given in line and origin in line
+
+
+@pytest.mark.parametrize("origin", ["https://a.example", "http://localhost:3000", "http://[::1]:3000", "*", "null"])
+def test_origins_as_browsers_write_them_are_taken_silently(
+    origin: str, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    serve(FakeRuntime(), cors_origins=origin)
+    assert "origin" not in caplog.text
+
+
+@pytest.mark.parametrize("origin", ["a.example", "https://a.example/app", "https://", "https://a:port", "https://[::1"])
+def test_origins_that_are_none(origin: str) -> None:
+    with pytest.raises(ValidationError):
+        Settings(cors_origins=origin)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/health/ready", "/absent", "/metrics"])

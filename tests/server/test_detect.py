@@ -147,25 +147,6 @@ def test_coco_takes_the_id_of_the_image_and_counts_on(client: TestClient) -> Non
     assert [{row["image_id"] for row in rows} for rows in results] == [{7}, {8}]
 
 
-@pytest.mark.parametrize(
-    ("accept", "media_type"),
-    [
-        ("image/png", "image/png"),
-        ("image/jpeg", "image/jpeg"),
-        ("image/webp, image/jpeg;q=0.9, */*;q=0.1", "image/jpeg"),
-        ("*/*", "application/json"),
-        ("application/json, image/png;q=0.5", "application/json"),
-        ("text/html,application/xhtml+xml,*/*;q=0.8", "application/json"),
-        ("video/mp4", "application/json"),
-        ("nonsense", "application/json"),
-    ],
-)
-def test_accept_chooses_between_json_and_a_drawing(client: TestClient, accept: str, media_type: str) -> None:
-    response = client.post(DETECT, content=picture(), headers={**JPEG, "Accept": accept})
-    assert response.status_code == 200
-    assert response.headers["Content-Type"] == media_type
-
-
 def test_a_drawing_is_of_what_was_asked_for(client: TestClient, runtime: FakeRuntime) -> None:
     headers = {**JPEG, "Accept": "image/png"}
     image = picture(120, 200)

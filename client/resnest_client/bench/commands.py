@@ -24,7 +24,6 @@ from resnest_client.bench.results import Run, read_runs, write_runs
 from resnest_client.bench.runs import Bench, Load, Measured, Plan
 from resnest_client.bench.server_metrics import prometheus_parser
 from resnest_client.detector_options import (
-    GRPC,
     ApiKeyOption,
     DetectorOptions,
     DeviceOption,
@@ -32,6 +31,7 @@ from resnest_client.detector_options import (
     RepositoryOption,
     RuntimeOption,
     UrlOption,
+    is_grpc,
 )
 from resnest_core.detector import checked_threshold
 from resnest_core.errors import ModelNotFoundError, ParameterError
@@ -139,7 +139,7 @@ def bench(
     if plots:
         require_matplotlib()
     options.require_psutil()
-    if url is not None and not url.startswith(GRPC):
+    if url is not None and not is_grpc(url):
         prometheus_parser()  # before measuring
     files = Files(output, markdown, read_runs(output) if append and output and output.exists() else [])
     console = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from resnest_client.detector_options import GRPC
+from resnest_client.detector_options import is_grpc
 from resnest_core.card import NETWORK_SUFFIX, PREPROCESS_SUFFIX
 from resnest_core.errors import MissingExtraError
+from resnest_core.grpc_address import grpc_address
 from resnest_core.triton_ensemble import CHANNEL_OPTIONS
 
 if TYPE_CHECKING:
@@ -76,8 +77,11 @@ def read_gateway_metrics(url: str, model: str) -> ServerMetrics | None:
     """Read a gateway's /metrics; None if it can't be reached."""
     import httpx
 
+    from resnest_client.proxies import direct_mounts
+
     try:
-        text = httpx.get(f"{url.rstrip('/')}/metrics", timeout=METRICS_SECONDS).raise_for_status().text
+        with httpx.Client(timeout=METRICS_SECONDS, mounts=direct_mounts(httpx.URL(url))) as client:
+            text = client.get(f"{url.rstrip('/')}/metrics").raise_for_status().text
     except (httpx.HTTPError, httpx.InvalidURL):
         return None
     return parse_gateway_metrics(text, model)
@@ -126,11 +130,9 @@ def read_triton_metrics(url: str, model: str) -> ServerMetrics | None:
     from tritonclient.grpc import InferenceServerClient
     from tritonclient.utils import InferenceServerException
 
-    from resnest_client.async_grpc_detector import address
-
     stages: dict[str, tuple[float, float]] = {}
     try:
-        with InferenceServerClient(address(url), channel_args=CHANNEL_OPTIONS) as client:
+        with InferenceServerClient(grpc_address(url), channel_args=CHANNEL_OPTIONS) as client:
             for suffix in (PREPROCESS_SUFFIX, NETWORK_SUFFIX):
                 part = suffix.removeprefix("_")
                 answer = client.get_inference_statistics(model + suffix, client_timeout=METRICS_SECONDS)
@@ -145,7 +147,7 @@ def read_triton_metrics(url: str, model: str) -> ServerMetrics | None:
 
 def read_server_metrics(url: str, model: str) -> ServerMetrics | None:
     """Return the metrics of the server at an address; None if it reports none."""
-    return read_triton_metrics(url, model) if url.startswith(GRPC) else read_gateway_metrics(url, model)
+    return read_triton_metrics(url, model) if is_grpc(url) else read_gateway_metrics(url, model)
 
 
 def mean_milliseconds(before: Stages, after: Stages) -> dict[str, float]:
