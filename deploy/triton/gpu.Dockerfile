@@ -17,13 +17,15 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 # For Triton's own ONNX Runtime too, which no Python of this project starts.
 ENV ORT_DISABLE_TELEMETRY=1 \
     DO_NOT_TRACK=1
+COPY deploy/triton/supervise.py /opt/supervise.py
 USER 1000:1000
 WORKDIR /
-HEALTHCHECK --interval=5s --timeout=5s --start-period=300s --retries=3 \
-    CMD ["python3", "-c", "import urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:8000/v2/health/ready', timeout=4)"]
-ENTRYPOINT ["tritonserver"]
+HEALTHCHECK --interval=5s --timeout=5s --start-period=300s --retries=3 CMD ["python3", "/opt/supervise.py", "--check"]
+ENTRYPOINT ["python3", "/opt/supervise.py", "--", "tritonserver"]
 CMD ["--model-repository=/models", \
     "--exit-on-error=false", \
     "--strict-readiness=false", \
+    "--model-control-mode=explicit", \
+    "--load-model=*", \
     "--disable-auto-complete-config", \
     "--exit-timeout-secs=20"]

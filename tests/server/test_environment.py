@@ -6,6 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -142,9 +145,18 @@ def test_the_gateways_health_check_ignores_a_services_port() -> None:
 
 @pytest.mark.parametrize("dockerfile", [TRITON, TRITON_GPU], ids=["cpu", "gpu"])
 def test_tritons_health_check(dockerfile: Path) -> None:
-    with live(FakeRuntime()) as url:
-        port = url.rpartition(":")[2]
-        for path, code in (("health/ready", 0), ("v2/health/ready", 1)):
-            command = [part.replace("8000/v2/health/ready", f"{port}/{path}") for part in health_check(dockerfile)]
+    class Ready(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(HTTPStatus.OK if self.path == "/v2/health/ready" else HTTPStatus.NOT_FOUND)
+            self.end_headers()
+
+    script = [
+        part.replace("/opt/supervise.py", str(ROOT / "deploy/triton/supervise.py")) for part in health_check(dockerfile)
+    ]
+    with HTTPServer(("127.0.0.1", 0), Ready) as server, live(FakeRuntime()) as other:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for port, code in ((server.server_port, 0), (other.rpartition(":")[2], 1)):
+            command = [*script, f"--http-port={port}"]
             done = subprocess.run(command, env=ENVIRONMENT | PROXIES, capture_output=True, text=True, check=False)
             assert (done.returncode, "404" in done.stderr) == (code, bool(code))
+        server.shutdown()

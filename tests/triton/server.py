@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -20,6 +21,7 @@ from pathlib import Path
 import pytest
 from typing_extensions import Self
 
+from deploy.triton import supervise
 from deploy.triton.home import Home, build, install_project
 from deploy.triton.serve import command
 from resnest_core.buckets import Buckets
@@ -39,9 +41,11 @@ TIGHT = Serving(runtime="openvino", buckets=Buckets.RATIOS, max_batch=2, max_que
 
 
 class TritonServer(Closeable):
-    """A tritonserver on free ports of loopback; its log is a file."""
+    """A tritonserver on free ports of loopback; its log is a file. `supervised`: under deploy/triton/supervise.py."""
 
-    def __init__(self, home: Home, project: Path, repository: Path, log: Path, *more: str) -> None:
+    def __init__(
+        self, home: Home, project: Path, repository: Path, log: Path, *more: str, supervised: bool = False
+    ) -> None:
         self.http_port, self.grpc_port, self.metrics_port = free_ports(3)
         self.log = log
         self._environment = home.environment(project)
@@ -54,6 +58,8 @@ class TritonServer(Closeable):
             metrics_port=self.metrics_port,
         )
         self._command += more
+        if supervised:
+            self._command[:0] = [sys.executable, supervise.__file__, f"--http-port={self.http_port}", "--"]
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
