@@ -24,6 +24,7 @@ Image: TypeAlias = bytes | str | Path | Pixels
 MAX_PIXELS = 64_000_000
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 TRANSPOSED = (5, 6, 7, 8)  # EXIF's orientations whose rows are stored as columns
+LARGE_PIXELS = 2**22  # from here a second array of pixels counts
 OPEN_FILES = Path("/proc/self/fd")  # Linux: the process's open files, by their numbers
 BLOCK_PIXELS = 2**18  # converted at a time
 MIRRORED = {2: 1, 6: 1, 4: 0, 8: 0, 3: -1, 7: -1}  # orientation: cv2's code, for left and right 1, top and bottom 0
@@ -133,12 +134,14 @@ def _decode_any(data: bytes, header: ImageHeader) -> Pixels | None:
 def _by_opencv(data: bytes, header: ImageHeader) -> NDArray[Any] | None:
     """Return BGR pixels, with memory for one array of them where possible.
 
-    `imdecode` returns a copy of what it decoded, while `imread` decodes into the array that it returns: it is given a file
-    in memory, where there are such (Linux). Not for JPEG: from a file OpenCV fills up what is cut short with grey.
+    `imdecode` returns a copy of what it decoded, while `imread` decodes into the array that it returns: it is given a
+    file in memory, where there are such (Linux). Not for small images, where the copy costs less than the file, and not for
+    JPEG: from a file OpenCV fills up what is cut short with grey.
     """
-    if header.format != "JPEG" and OPEN_FILES.exists():
+    is_large = header.size_hw[0] * header.size_hw[1] >= LARGE_PIXELS
+    if is_large and header.format != "JPEG" and OPEN_FILES.exists():
         try:
-            with open(os.memfd_create("image"), "wb") as file:
+            with os.fdopen(os.memfd_create("image"), "wb") as file:
                 file.write(data)
                 file.flush()
                 pixels = cv2.imread(str(OPEN_FILES / str(file.fileno())), None, cv2.IMREAD_COLOR)
