@@ -135,8 +135,8 @@ def _by_opencv(data: bytes, header: ImageHeader) -> NDArray[Any] | None:
     """Return BGR pixels, with memory for one array of them where possible.
 
     `imdecode` returns a copy of what it decoded, while `imread` decodes into the array that it returns: it is given a
-    file in memory, where there are such (Linux). Not for small images, where the copy costs less than the file, and not for
-    JPEG: from a file OpenCV fills up what is cut short with grey.
+    file in memory, where there are such (Linux). Not for small images, where the copy costs less than the file; and not
+    for JPEG: from a file OpenCV fills up what is cut short with grey.
     """
     is_large = header.size_hw[0] * header.size_hw[1] >= LARGE_PIXELS
     if is_large and header.format != "JPEG" and OPEN_FILES.exists():
