@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from opentelemetry import trace
 
 from resnest_core.card import ModelCard
-from resnest_core.cpus import share_of_cpus
 from resnest_core.detections import Detections
 from resnest_core.detector import InProcessDetector
 from resnest_core.errors import RuntimeUnavailableError
 from resnest_core.images import decode_image
 from resnest_core.preprocess import PreparedImage, prepare
-from resnest_core.threads import work_in_callers_thread
 from resnest_server.batching import Batcher
+from resnest_server.encoded_image import EncodedImage
+from resnest_server.host_threads import HostThreads
 from resnest_server.in_flight import InFlightLimit
 from resnest_server.parameters import DetectOptions
 from resnest_server.settings import Settings
@@ -56,7 +54,7 @@ class Engine(ABC):
         self.in_flight = InFlightLimit(card.name, settings.max_queue)
 
     @abstractmethod
-    async def start(self, host: ThreadPoolExecutor) -> None:
+    async def start(self, host: HostThreads) -> None:
         """Start; `host` has the threads that decode and encode."""
 
     @abstractmethod
@@ -73,7 +71,7 @@ class Engine(ABC):
         """Queued images."""
 
     @abstractmethod
-    async def detect(self, data: bytes, options: DetectOptions, timings: Timings) -> EngineResult:
+    async def detect(self, encoded: EncodedImage, options: DetectOptions, timings: Timings) -> EngineResult:
         """Detect objects in an encoded image. Cancelled requests are dequeued.
 
         Raises:
@@ -90,7 +88,7 @@ class LocalEngine(Engine):
         super().__init__(detector.card, detector.runtime.name, detector.runtime.device, settings, load_seconds)
         self._settings = settings
         self._detector = detector
-        self._host: ThreadPoolExecutor | None = None
+        self._host: HostThreads | None = None
         self._batcher = Batcher(
             detector,
             max_batch=settings.max_batch,
@@ -98,7 +96,7 @@ class LocalEngine(Engine):
             instances=settings.instances,
         )
 
-    async def start(self, host: ThreadPoolExecutor) -> None:
+    async def start(self, host: HostThreads) -> None:
         self._host = host
         self._batcher.start()
 
@@ -115,27 +113,19 @@ class LocalEngine(Engine):
     def waiting(self) -> int:
         return self._batcher.waiting
 
-    async def detect(self, data: bytes, options: DetectOptions, timings: Timings) -> EngineResult:
+    async def detect(self, encoded: EncodedImage, options: DetectOptions, timings: Timings) -> EngineResult:
         def decode() -> PreparedImage:
             with timings.stage("decode"):
-                pixels = decode_image(data, max_pixels=self._settings.max_pixels)
+                pixels = decode_image(encoded.data, max_pixels=self._settings.max_pixels)
             with timings.stage("resize"):
                 return prepare(pixels, self.card)
 
         with tracer.start_as_current_span("decode"):
-            image = await asyncio.get_running_loop().run_in_executor(self._host, decode)
+            assert self._host is not None
+            image = await self._host.run(decode, encoded.pixels)
         with tracer.start_as_current_span("network", attributes={"model": self.name}) as span:
             ran = await self._batcher.infer(image, options.score_threshold, options.want_masks)
             span.set_attribute("batch_size", ran.batch_size)
         timings.add("queue", ran.wait_seconds)
         timings.add("network", ran.network_seconds)
         return EngineResult(ran.detections, ran.batch_size)
-
-
-def host_threads() -> ThreadPoolExecutor:
-    """Return the threads that decode and encode: one for two CPUs, as the event loop and the network need theirs.
-
-    One more was measured to cost a fifth of the requests per second: the threads contend for the interpreter lock.
-    """
-    work_in_callers_thread()
-    return ThreadPoolExecutor(share_of_cpus(2), "host")

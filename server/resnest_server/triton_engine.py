@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from opentelemetry import propagate
@@ -13,7 +12,10 @@ from opentelemetry import propagate
 from resnest_core import triton_ensemble
 from resnest_core.card import ModelCard
 from resnest_core.errors import InvalidModelError, ModelNotFoundError, RuntimeUnavailableError
+from resnest_server.encoded_image import EncodedImage
 from resnest_server.engines import Engine, EngineResult, tracer
+from resnest_server.fair_queue import FairQueue
+from resnest_server.host_threads import HostThreads
 from resnest_server.parameters import DetectOptions
 from resnest_server.settings import TRITON, Settings
 from resnest_server.timings import Timings
@@ -83,11 +85,12 @@ class TritonEngine(Engine):
         super().__init__(card, TRITON, TRITON, settings)
         self._url = settings.triton_url
         self._seconds = settings.request_seconds
+        self._turns = FairQueue(settings.max_decoding_pixels)  # Triton has one queue for everybody
         self._client: Any = None
         self._watcher: asyncio.Task[None] | None = None
         self._trouble: str | None = None
 
-    async def start(self, host: ThreadPoolExecutor) -> None:  # noqa: ARG002 - Triton decodes
+    async def start(self, host: HostThreads) -> None:  # noqa: ARG002 - Triton decodes
         from tritonclient.grpc.aio import InferenceServerClient
 
         self._client = InferenceServerClient(self._url, channel_args=triton_ensemble.CHANNEL_OPTIONS)
@@ -106,7 +109,11 @@ class TritonEngine(Engine):
     def waiting(self) -> int:
         return self.in_flight.count
 
-    async def detect(self, data: bytes, options: DetectOptions, timings: Timings) -> EngineResult:
+    async def detect(self, encoded: EncodedImage, options: DetectOptions, timings: Timings) -> EngineResult:
+        async with self._turns.turn(encoded.pixels):
+            return await self._ask(encoded.data, options, timings)
+
+    async def _ask(self, data: bytes, options: DetectOptions, timings: Timings) -> EngineResult:
         from tritonclient.utils import InferenceServerException
 
         headers: dict[str, str] = {}

@@ -19,7 +19,7 @@ from resnest_core.errors import NotAnImageError
 from resnest_core.images import decode_image
 from tests.core.test_images import ALL, ORIENTATION, PICTURE, SEVERAL, WHOLE, by_opencv, encoded
 
-WIDTH, HEIGHT = 6000, 3000  # not square: OpenCV transposes squares in place
+WIDTH, HEIGHT = 4000, 3000  # not square: OpenCV transposes squares in place
 linux = pytest.mark.skipif(
     sys.platform != "linux", reason="Linux tells a process's peak memory, and has files in memory"
 )
