@@ -121,7 +121,8 @@ def test_rate_limit_of_pixels(serve: Serve) -> None:
 
     def answer(key: str, *images: bytes) -> httpx.Response:
         files = [("file", image) for image in images]
-        return client.post(DETECT, files=files, headers={"X-API-Key": key})
+        response: httpx.Response = client.post(DETECT, files=files, headers={"X-API-Key": key})
+        return response
 
     assert [answer("a", large).status_code for _ in range(3)] == [200, 200, 429]
     refused = answer("a", large)
