@@ -16,7 +16,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
 from resnest_core.errors import ParameterError
-from resnest_server.fair_queue import CLIENT
+from resnest_server.fair_order import CLIENT
 from resnest_server.problems import RateLimitedError, UnauthorizedError
 from resnest_server.settings import MEGAPIXEL, Settings
 

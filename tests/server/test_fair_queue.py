@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resnest_server.fair_queue import CLIENT, FairQueue
+from resnest_server.fair_order import CLIENT
+from resnest_server.fair_queue import FairQueue
 
 HUGE, SMALL = 64_000_000, 300_000
 ATTACKERS = 16
@@ -50,7 +51,7 @@ async def until(condition: Callable[[], bool]) -> None:
 @pytest.mark.parametrize("addresses", ["the honest one's", "one", "sixteen", "a new one each time"])
 def test_small_images_beside_attackers_wait_for_few_huge_ones(addresses: str, jobs: int) -> None:
     async def main() -> None:
-        record = Record(FairQueue(ATTACKERS * HUGE, jobs))
+        record = Record(FairQueue(jobs * HUGE))
         fresh = count()
 
         async def attack(number: int) -> None:
@@ -81,7 +82,7 @@ def test_clients_share_pixels_and_not_requests() -> None:
     """One client has 16 requests at a time, others two; one's images are four times as large as another's."""
 
     async def main() -> None:
-        record = Record(FairQueue(100, 1))
+        record = Record(FairQueue(10))
 
         async def client(name: str, pixels: int) -> None:
             while len(record.begun) < 1000:
@@ -100,7 +101,7 @@ def test_clients_share_pixels_and_not_requests() -> None:
 @pytest.mark.parametrize("name", ["its own", "another's", "a new client's each time"])
 def test_a_huge_image_has_its_turn_among_small_ones_without_end(name: str) -> None:
     async def main() -> None:
-        record = Record(FairQueue(2 * HUGE, 1))
+        record = Record(FairQueue(HUGE))
         fresh = count()
 
         async def stream() -> None:
@@ -132,18 +133,15 @@ def test_pixels_at_a_time_are_bounded_and_the_order_is_kept() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.integers(1, 4),
     st.lists(
         st.tuples(st.sampled_from("abcd"), st.integers(1, 150), st.integers(0, 5), st.booleans(), st.integers(0, 30)),
         min_size=1,
         max_size=40,
     ),
 )
-def test_limits_hold_and_nothing_is_left_whatever_is_cancelled(
-    jobs: int, plan: list[tuple[str, int, int, bool, int]]
-) -> None:
+def test_limits_hold_and_nothing_is_left_whatever_is_cancelled(plan: list[tuple[str, int, int, bool, int]]) -> None:
     async def main() -> None:
-        queue = FairQueue(100, jobs)
+        queue = FairQueue(100)
         running: list[int] = []
         done: list[int] = []
 
@@ -151,7 +149,6 @@ def test_limits_hold_and_nothing_is_left_whatever_is_cancelled(
             CLIENT.set(client)
             async with queue.turn(pixels):
                 running.append(pixels)
-                assert len(running) <= jobs
                 assert sum(running) <= 100 or len(running) == 1
                 try:
                     for _ in range(steps):
@@ -170,32 +167,46 @@ def test_limits_hold_and_nothing_is_left_whatever_is_cancelled(
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert sorted(done) == [number for number, result in enumerate(results) if result is None]
         assert all(result is None or isinstance(result, asyncio.CancelledError) for result in results)
-        assert not queue._clients and not queue._running and not queue._pixels and queue._clock == 0
+        assert_empty(queue)
 
     run(main())
 
 
 def test_a_turn_that_is_given_and_cancelled_at_once_is_given_on() -> None:
     async def main() -> None:
-        queue = FairQueue(100, 1)
-        first = await queue.take(10)
-        second, third = (asyncio.create_task(queue.take(10)) for _ in range(2))
-        await asyncio.sleep(0)
-        queue.release(first)  # the second's turn, which it doesn't know yet
-        second.cancel()
-        queue.release(await asyncio.wait_for(third, 5))
-        assert second.cancelled()
+        queue = FairQueue(10)
+        release = asyncio.Event()
+        begun: list[int] = []
+
+        async def job(number: int) -> None:
+            async with queue.turn(10):
+                begun.append(number)
+                await release.wait()
+            if number == 0:  # it is the second's turn, which doesn't know yet
+                tasks[1].cancel()
+
+        tasks = [asyncio.create_task(job(number)) for number in range(3)]
+        await until(lambda: begun == [0])
+        release.set()
+        await asyncio.wait(tasks)
+        assert tasks[1].cancelled() and begun == [0, 2]
+        assert_empty(queue)
 
     run(main())
 
 
+def assert_empty(queue: FairQueue) -> None:
+    order = queue._order
+    assert not order._clients and not order.running and not order.pixels and order._clock == 0
+
+
 def test_clients_that_had_no_more_than_their_share_are_forgotten() -> None:
     async def main() -> None:
-        record = Record(FairQueue(2 * HUGE, 2))
+        record = Record(FairQueue(2 * SMALL))
         endless = asyncio.create_task(record.job("endless", SMALL, 100_000))
         for number in range(500):
             await asyncio.create_task(record.job(f"client {number}", SMALL))
-        assert len(record.queue._clients) < 10
+        assert len(record.queue._order._clients) < 10
         endless.cancel()
 
     run(main())
