@@ -60,7 +60,7 @@ PEAKS = {
     "png upside down": ONE,
     "png on its side": 2,
     "webp": ONE,
-    "webp alpha": 7 / 3,
+    "webp alpha": 8 / 3,
     "webp lossless": 7 / 3,
     "bmp": ONE,
     "tiff": ONE,
