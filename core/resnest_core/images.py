@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,6 +24,9 @@ Image: TypeAlias = bytes | str | Path | Pixels
 MAX_PIXELS = 64_000_000
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 TRANSPOSED = (5, 6, 7, 8)  # EXIF's orientations whose rows are stored as columns
+LARGE_PIXELS = 2**22  # from here a second array of pixels counts
+OPEN_FILES = Path("/proc/self/fd")  # Linux: the process's open files, by their numbers
+BLOCK_PIXELS = 2**18  # converted at a time
 MIRRORED = {2: 1, 6: 1, 4: 0, 8: 0, 3: -1, 7: -1}  # orientation: cv2's code, for left and right 1, top and bottom 0
 
 # Damage raises an error here; OpenCV would also write to stderr. The function moved between OpenCV 4 and 5.
@@ -56,11 +60,12 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
         ImageTooLargeError: the image has more than `max_pixels`; nothing was decoded.
     """
     header = check_image(data, max_pixels=max_pixels)
-    pixels = _decode_jpeg(data, header) if header.format == "JPEG" else None
-    if pixels is None:
-        pixels = _decode_any(data)
-    if pixels is None and header.format == "GIF":
+    if header.format == "GIF":
         pixels = _decode_gif(data)
+    else:
+        pixels = _decode_jpeg(data, header) if header.format == "JPEG" else None
+        if pixels is None:
+            pixels = _decode_any(data, header)
     if pixels is None:
         raise NotAnImageError(f"The {header.format} file is damaged or cut short: send it again, whole.")
     return pixels
@@ -116,14 +121,44 @@ def _decode_jpeg(data: bytes, header: ImageHeader) -> Pixels | None:
     return _orient(pixels, header.orientation)
 
 
-def _decode_any(data: bytes) -> Pixels | None:
-    if data.startswith(b"\x89PNG"):
+def _decode_any(data: bytes, header: ImageHeader) -> Pixels | None:
+    if header.format == "PNG":
         data = _still_png(data)
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        pixels = _by_opencv(data, header)
     except cv2.error:
         return None
-    return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+    return None if pixels is None else _swap_red_and_blue(pixels.astype(np.uint8, copy=False))
+
+
+def _by_opencv(data: bytes, header: ImageHeader) -> NDArray[Any] | None:
+    """Return BGR pixels, with memory for one array of them where possible.
+
+    `imdecode` returns a copy of what it decoded, while `imread` decodes into the array that it returns: it is given a
+    file in memory, where there are such (Linux). Not for small images, where the copy costs less than the file; and not
+    for JPEG: from a file OpenCV fills up what is cut short with grey.
+    """
+    is_large = header.size_hw[0] * header.size_hw[1] >= LARGE_PIXELS
+    if is_large and header.format != "JPEG" and OPEN_FILES.exists():
+        try:
+            with os.fdopen(os.memfd_create("image"), "wb") as file:
+                file.write(data)
+                file.flush()
+                pixels = cv2.imread(str(OPEN_FILES / str(file.fileno())), None, cv2.IMREAD_COLOR)
+            if pixels is not None or header.format != "TIFF":  # a TIFF that it transposes it can't read that way
+                return pixels
+        except OSError:  # too many open files, or not allowed
+            pass
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+
+
+def _swap_red_and_blue(pixels: Pixels) -> Pixels:
+    """Turn BGR into RGB within the array. Block by block: OpenCV copies what is converted into itself."""
+    rows = max(BLOCK_PIXELS // pixels.shape[1], 1)
+    for start in range(0, len(pixels), rows):
+        block = pixels[start : start + rows]
+        block[:] = cv2.cvtColor(block, cv2.COLOR_BGR2RGB)
+    return pixels
 
 
 def _still_png(data: bytes) -> bytes:
@@ -146,14 +181,22 @@ def _decode_gif(data: bytes) -> Pixels | None:
     """Decode a GIF with Pillow: OpenCV 4's packages are built without GIF."""
     try:
         with GifImageFile(io.BytesIO(data)) as image:
-            return np.array(image.convert("RGB"))
+            image.load()
+            width, height = image.size
+            pixels = np.empty((height, width, 3), np.uint8)
+            # Block by block: Pillow keeps RGB in 4 bytes, and NumPy copies them.
+            rows = max(BLOCK_PIXELS // width, 1)
+            for start in range(0, height, rows):
+                end = min(start + rows, height)
+                pixels[start:end] = np.asarray(image.crop((0, start, width, end)).convert("RGB"))
+            return pixels
     except Exception:  # Pillow's reader raises many classes
         return None
 
 
 def _orient(pixels: Pixels, orientation: int) -> Pixels:
-    """Turn the pixels upright: EXIF's orientations 5…8 are transposed, some of all eight mirrored."""
+    """Turn the pixels upright: EXIF's orientations 5…8 are transposed, some of all eight mirrored, within the array."""
     turned: NDArray[Any] = cv2.transpose(pixels) if orientation in TRANSPOSED else pixels
     if orientation in MIRRORED:
-        turned = cv2.flip(turned, MIRRORED[orientation])
+        cv2.flip(turned, MIRRORED[orientation], dst=turned)
     return turned.astype(np.uint8, copy=False)

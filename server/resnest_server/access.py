@@ -1,4 +1,4 @@
-"""API keys and rate limits."""
+"""API keys, and rate limits of requests and pixels."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from pathlib import Path
 import limits
 from fastapi import Request
 from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
+from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
 from resnest_core.errors import ParameterError
+from resnest_server.fair_order import CLIENT
 from resnest_server.problems import RateLimitedError, UnauthorizedError
-from resnest_server.settings import Settings
+from resnest_server.settings import MEGAPIXEL, Settings
 
 CHECK_SECONDS = 1.0  # between checks of the key file
+IPV6_PREFIX = 64  # bits of an address that name a client's network (RFC 4291)
 log = logging.getLogger(__name__)
 
 
@@ -104,19 +106,23 @@ def _is_loopback(host: str) -> bool:
 
 
 class Access:
-    """Checks a request's key and applies the rate limit."""
+    """Checks a request's key and applies the rate limits."""
 
     def __init__(self, settings: Settings) -> None:
         self._keys = Keys(settings)
         self._limit = limits.parse(settings.rate_limit) if settings.rate_limit else None
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._pixel_limit = _in_pixels(settings.pixel_rate_limit) if settings.pixel_rate_limit else None
+        self._pixel_rate = settings.pixel_rate_limit
+        # The other one would keep an entry per pixel.
+        self._pixel_limiter = FixedWindowRateLimiter(MemoryStorage())
 
     @property
     def keys_required(self) -> bool:
         return self._keys.required
 
     def check(self, request: Request) -> None:
-        """Accept a request.
+        """Accept a request, and name its client for what is shared fairly between clients.
 
         Raises:
             UnauthorizedError: its key is missing or unknown.
@@ -125,14 +131,51 @@ class Access:
         key = next(filter(self._keys.admit, _keys(request)), None) if self._keys.required else None
         if self._keys.required and key is None:
             raise UnauthorizedError("This gateway needs a key: send Authorization: Bearer KEY, or X-API-Key: KEY.")
-        if self._limit is None:
-            return
-        address = request.client.host if request.client else ""
-        who = _hash(key or "").hex() if self._keys.required else address
-        if not self._limiter.hit(self._limit, who):
-            reset = self._limiter.get_window_stats(self._limit, who).reset_time
-            seconds = max(1, math.ceil(reset - time.time()))
+        who = _hash(key or "").hex() if self._keys.required else _network(request.client.host if request.client else "")
+        CLIENT.set(who)
+        if self._limit is not None and not self._limiter.hit(self._limit, who):
+            seconds = _seconds_until(self._limiter.get_window_stats(self._limit, who).reset_time)
             raise RateLimitedError(f"That was more than {self._limit}: try again in {seconds} s.", seconds)
+
+    def charge(self, pixels: int) -> None:
+        """Count the pixels of a request that was accepted; those of a refused one aren't counted.
+
+        Raises:
+            RateLimitedError: with them its client is over the rate limit of pixels.
+        """
+        limit, who = self._pixel_limit, CLIENT.get()
+        if limit is None:
+            return
+        if not self._pixel_limiter.test(limit, who, cost=pixels):
+            seconds = _seconds_until(self._pixel_limiter.get_window_stats(limit, who).reset_time)
+            raise RateLimitedError(
+                f"With these images that was more than {self._pixel_rate} in megapixels: try again in {seconds} s, "
+                "with smaller ones or fewer in one request.",
+                seconds,
+            )
+        self._pixel_limiter.hit(limit, who, cost=pixels)
+
+
+def _in_pixels(megapixels: str) -> limits.RateLimitItem:
+    limit = limits.parse(megapixels)
+    return type(limit)(limit.amount * MEGAPIXEL, limit.multiples)
+
+
+def _seconds_until(reset: float) -> int:
+    return max(1, math.ceil(reset - time.time()))
+
+
+def _network(address: str) -> str:
+    """Return what stands for a client's address: of IPv6 the network, as one client may use any address in a /64."""
+    if ":" not in address:
+        return address
+    try:
+        found = ipaddress.IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if found.ipv4_mapped:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.IPv6Network((found, IPV6_PREFIX), strict=False))
 
 
 def _keys(request: Request) -> list[str]:

@@ -6,21 +6,20 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from opentelemetry import trace
 
 from resnest_core.card import ModelCard
-from resnest_core.cpus import share_of_cpus
 from resnest_core.detections import Detections
 from resnest_core.detector import InProcessDetector
 from resnest_core.errors import RuntimeUnavailableError
 from resnest_core.images import decode_image
 from resnest_core.messages import shortened
 from resnest_core.preprocess import PreparedImage, prepare
-from resnest_core.threads import work_in_callers_thread
 from resnest_server.batching import Batcher, Inference, InferenceError
+from resnest_server.encoded_image import EncodedImage
+from resnest_server.host_threads import HostThreads
 from resnest_server.in_flight import InFlightLimit
 from resnest_server.model_health import PROBE_PIXELS, ModelHealth
 from resnest_server.parameters import DetectOptions
@@ -63,7 +62,7 @@ class Engine(ABC):
         self.in_flight = InFlightLimit(card.name, settings.max_queue)
 
     @abstractmethod
-    async def start(self, host: ThreadPoolExecutor) -> None:
+    async def start(self, host: HostThreads) -> None:
         """Start; `host` has the threads that decode and encode."""
 
     @abstractmethod
@@ -80,7 +79,7 @@ class Engine(ABC):
         """Queued images."""
 
     @abstractmethod
-    async def detect(self, data: bytes, options: DetectOptions, timings: Timings) -> EngineResult:
+    async def detect(self, encoded: EncodedImage, options: DetectOptions, timings: Timings) -> EngineResult:
         """Detect objects in an encoded image. Cancelled requests are dequeued.
 
         Raises:
@@ -108,7 +107,7 @@ class LocalEngine(Engine):
         self._settings = settings
         self._detector = detector
         self._load = load
-        self._host: ThreadPoolExecutor | None = None
+        self._host: HostThreads | None = None
         self._health = ModelHealth(self.name)
         self._watcher: asyncio.Task[None] | None = None
         self._batcher = Batcher(
@@ -118,7 +117,7 @@ class LocalEngine(Engine):
             instances=settings.instances,
         )
 
-    async def start(self, host: ThreadPoolExecutor) -> None:
+    async def start(self, host: HostThreads) -> None:
         self._host = host
         self._batcher.start()
         self._watcher = asyncio.create_task(self._watch())
@@ -139,17 +138,18 @@ class LocalEngine(Engine):
     def waiting(self) -> int:
         return self._batcher.waiting
 
-    async def detect(self, data: bytes, options: DetectOptions, timings: Timings) -> EngineResult:
+    async def detect(self, encoded: EncodedImage, options: DetectOptions, timings: Timings) -> EngineResult:
         self._health.check()
 
         def decode() -> PreparedImage:
             with timings.stage("decode"):
-                pixels = decode_image(data, max_pixels=self._settings.max_pixels)
+                pixels = decode_image(encoded.data, max_pixels=self._settings.max_pixels)
             with timings.stage("resize"):
                 return prepare(pixels, self.card)
 
         with tracer.start_as_current_span("decode"):
-            image = await asyncio.get_running_loop().run_in_executor(self._host, decode)
+            assert self._host is not None
+            image = await self._host.run(decode, encoded.pixels)
         with tracer.start_as_current_span("network", attributes={"model": self.name}) as span:
             ran = await self._run(image, options.score_threshold, options.want_masks)
             span.set_attribute("batch_size", ran.batch_size)
@@ -185,15 +185,6 @@ class LocalEngine(Engine):
 
     async def _load_again(self, load: Callable[[], InProcessDetector]) -> None:
         log.warning("%s is loaded again.", self.name)
-        old, self._detector = self._detector, await asyncio.get_running_loop().run_in_executor(self._host, load)
+        old, self._detector = self._detector, await asyncio.to_thread(load)
         self._batcher.detector = self._detector
         old.close()
-
-
-def host_threads() -> ThreadPoolExecutor:
-    """Return the threads that decode and encode: one for two CPUs, as the event loop and the network need theirs.
-
-    One more was measured to cost a fifth of the requests per second: the threads contend for the interpreter lock.
-    """
-    work_in_callers_thread()
-    return ThreadPoolExecutor(share_of_cpus(2), "host")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import limits
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
@@ -27,6 +28,7 @@ Names = Annotated[tuple[str, ...], NoDecode]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 
 
+MEGAPIXEL = 1_000_000
 TRITON = "triton"  # the runtime of models that Triton Inference Server runs
 
 
@@ -106,6 +108,12 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(default=32 * 2**20, ge=1, description="Maximum size of a request's body (413).")
     max_pixels: int = Field(default=MAX_PIXELS, ge=1, description="Maximum width × height of an image (413).")
+    max_decoding_pixels: int = Field(
+        default=2 * MAX_PIXELS,
+        ge=1,
+        description="Maximum pixels of the images that are worked on at a time, with Triton of a model's images there; "
+        "others wait, in an order that is fair between clients.",
+    )
     max_images: int = Field(default=16, ge=1, description="Maximum images in one request (413).")
 
     api_keys: Secrets = Field(default=(), description="Keys that clients may use, separated by commas.")
@@ -115,6 +123,10 @@ class Settings(BaseSettings):
     insecure: bool = Field(default=False, description="Serve without keys on an address that other machines can reach.")
     rate_limit: str | None = Field(
         default=None, description="Maximum requests per key, or per address without keys, such as 100/minute (429)."
+    )
+    pixel_rate_limit: str | None = Field(
+        default=None,
+        description="Maximum megapixels per key, or per address without keys, such as 500/minute (429).",
     )
     cors_origins: Names = Field(
         default=(), description="Origins of web pages that may use this gateway, separated by commas; * allows any."
@@ -176,11 +188,9 @@ class Settings(BaseSettings):
     def _is_device(cls, value: str | None) -> str | None:
         return _one_of(value, devices())
 
-    @field_validator("rate_limit")
+    @field_validator("rate_limit", "pixel_rate_limit")
     @classmethod
     def _parses(cls, value: str | None) -> str | None:
-        import limits
-
         if value is not None:
             limits.parse(value)
         return value
@@ -193,6 +203,15 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"max_body_bytes ({self.max_body_bytes}) can't be more than max_bytes_in_flight "
                 f"({self.max_bytes_in_flight})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _an_image_fits_the_rate_limit(self) -> Self:
+        if self.pixel_rate_limit and limits.parse(self.pixel_rate_limit).amount * MEGAPIXEL < self.max_pixels:
+            raise ValueError(
+                f"pixel_rate_limit ({self.pixel_rate_limit} megapixels) can't be less than max_pixels "
+                f"({self.max_pixels:,}): an image of that size would never be accepted"
             )
         return self
 

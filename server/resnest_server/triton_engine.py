@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from opentelemetry import propagate
@@ -14,7 +13,10 @@ from resnest_core import triton_ensemble
 from resnest_core.card import ModelCard
 from resnest_core.errors import ImageError, InvalidModelError, ModelNotFoundError, RuntimeUnavailableError
 from resnest_core.messages import shortened
+from resnest_server.encoded_image import EncodedImage
 from resnest_server.engines import Engine, EngineResult, tracer
+from resnest_server.fair_queue import FairQueue
+from resnest_server.host_threads import HostThreads
 from resnest_server.model_health import PROBE_IMAGE, ModelHealth
 from resnest_server.parameters import DetectOptions
 from resnest_server.settings import TRITON, Settings
@@ -86,12 +88,13 @@ class TritonEngine(Engine):
         super().__init__(card, TRITON, TRITON, settings)
         self._url = settings.triton_url
         self._seconds = settings.request_seconds
+        self._turns = FairQueue(settings.max_decoding_pixels)  # Triton has one queue for everybody
         self._client: Any = None
         self._watcher: asyncio.Task[None] | None = None
         self._trouble: str | None = None
         self._health = ModelHealth(card.name)
 
-    async def start(self, host: ThreadPoolExecutor) -> None:  # noqa: ARG002 - Triton decodes
+    async def start(self, host: HostThreads) -> None:  # noqa: ARG002 - Triton decodes
         from tritonclient.grpc.aio import InferenceServerClient
 
         self._client = InferenceServerClient(self._url, channel_args=triton_ensemble.CHANNEL_OPTIONS)
@@ -111,11 +114,12 @@ class TritonEngine(Engine):
     def waiting(self) -> int:
         return self.in_flight.count
 
-    async def detect(self, data: bytes, options: DetectOptions, timings: Timings) -> EngineResult:
+    async def detect(self, encoded: EncodedImage, options: DetectOptions, timings: Timings) -> EngineResult:
         self._health.check()
-        with timings.stage("triton"), tracer.start_as_current_span("triton", attributes={"model": self.name}):
-            result = await self._infer(data, options.score_threshold, options.want_masks, self._seconds)
-            return EngineResult(triton_ensemble.read_result(result, options.want_masks, self.card), None)
+        async with self._turns.turn(encoded.pixels):
+            with timings.stage("triton"), tracer.start_as_current_span("triton", attributes={"model": self.name}):
+                result = await self._infer(encoded.data, options.score_threshold, options.want_masks, self._seconds)
+                return EngineResult(triton_ensemble.read_result(result, options.want_masks, self.card), None)
 
     async def _infer(self, data: bytes, score_threshold: float, want_masks: bool, seconds: float) -> Any:
         from tritonclient.utils import InferenceServerException

@@ -197,7 +197,7 @@ from pathlib import Path
 import onnxruntime, openvino
 from resnest_client.bench.machine import describe_machine
 from resnest_core.runtimes import OnnxRuntime, OpenVinoRuntime
-from resnest_server.engines import host_threads
+from resnest_server.host_threads import HostThreads
 
 def tasks():
     return {int(task) for task in os.listdir("/proc/self/task")}
@@ -212,7 +212,7 @@ print(json.dumps({
     "ONNX Runtime's threads beside the caller's": started,
     "OpenVINO's threads": threads,
     "CPUs of all threads": len(masks),
-    "host threads": host_threads()._max_workers,
+    "host threads": HostThreads(1).count,
     "bench": describe_machine()["cores"],
 }))
 """

@@ -7,6 +7,7 @@ import os
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
@@ -140,10 +141,67 @@ def test_rate_limit_by_key(serve: Serve) -> None:
     assert status(client, **{"X-API-Key": "unknown"}) == 401
 
 
+def test_rate_limit_of_pixels(serve: Serve) -> None:
+    client = serve(FakeRuntime(), pixel_rate_limit="2/minute", max_pixels=1_000_000, api_keys="a,b")
+    large, small = picture(900, 1000), picture()
+
+    def answer(key: str, *images: bytes) -> httpx.Response:
+        files = [("file", image) for image in images]
+        response: httpx.Response = client.post(DETECT, files=files, headers={"X-API-Key": key})
+        return response
+
+    assert [answer("a", large).status_code for _ in range(3)] == [200, 200, 429]
+    refused = answer("a", large)
+    assert "2/minute in megapixels" in assert_problem(refused, 429, "rate-limited")
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    assert answer("a", small).status_code == 200  # the refused ones aren't counted
+    assert answer("b", large, large, large).status_code == 429
+    assert answer("b", large, b"no image", small).status_code == 200
+    assert answer("b", large, large).status_code == 429
+    assert answer("b", large).status_code == 200
+    headers = {"X-API-Key": "b", "Accept": "application/x-ndjson"}
+    assert client.post(DETECT, content=large, headers=headers).status_code == 429
+
+
+def test_after_retry_after_there_is_room_for_pixels(serve: Serve) -> None:
+    client = serve(FakeRuntime(), pixel_rate_limit="1/second", max_pixels=1_000_000)
+    body = picture(1000, 1000)
+    answers = [client.post(DETECT, content=body, headers=JPEG) for _ in range(6)]
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    time.sleep(int(refused.headers["Retry-After"]) + 0.01)
+    assert client.post(DETECT, content=body, headers=JPEG).status_code == 200
+
+
+def test_rate_limit_of_pixels_has_room_for_every_image_allowed() -> None:
+    with pytest.raises(
+        ValidationError, match=r"pixel_rate_limit \(63/minute megapixels\) can't be less than max_pixels"
+    ):
+        Settings(pixel_rate_limit="63/minute")
+    Settings(pixel_rate_limit="64/minute")
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("unknown", "unknown"),
+        ("no:address", "no:address"),
+        ("", ""),
+    ],
+)
+def test_addresses_of_one_ipv6_network_are_one_client(address: str, network: str) -> None:
+    assert access._network(address) == network
+
+
+@pytest.mark.parametrize("name", ["rate_limit", "pixel_rate_limit"])
 @pytest.mark.parametrize("value", ["often", "3", "3/fortnight"])
-def test_rate_limits_that_are_none(value: str) -> None:
+def test_rate_limits_that_are_none(name: str, value: str) -> None:
     with pytest.raises(ValidationError):
-        Settings(rate_limit=value)
+        Settings(**{name: value})  # type: ignore[arg-type]
 
 
 def test_origins_of_other_pages(serve: Serve) -> None:
