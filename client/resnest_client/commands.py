@@ -38,7 +38,7 @@ from resnest_core.errors import (
     RuntimeUnavailableError,
 )
 from resnest_core.formats import FORMATS
-from resnest_core.images import image_files
+from resnest_core.image_folder import image_files
 from resnest_core.masks import MASK_FORMS, mask_form
 
 SOME_FAILED = 2  # exit code where some images couldn't be used

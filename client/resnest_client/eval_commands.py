@@ -39,7 +39,7 @@ from resnest_core.errors import (
 )
 from resnest_core.evaluation import AnnotatedImage, compare, read_annotations
 from resnest_core.evaluation import results as coco_results
-from resnest_core.images import image_files
+from resnest_core.image_folder import image_files
 
 SOME_FAILED = 2  # exit code where some images couldn't be used
 NAMES_SHOWN = 10  # names that a message lists

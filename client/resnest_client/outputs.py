@@ -20,7 +20,8 @@ from resnest_core.detections import Detections
 from resnest_core.drawing import DRAWING_THRESHOLD, draw, encode
 from resnest_core.errors import ParameterError
 from resnest_core.formats import FORMATS, AnswerFormat
-from resnest_core.images import SUFFIXES, load_image
+from resnest_core.image_folder import SUFFIXES
+from resnest_core.images import load_image
 
 NUMBERS = re.compile(r"\[\n([-+.\de,\s]*)\]")  # a list of numbers in indented JSON, which is printed on one line
 LINE_START = b'{"file": '

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,6 +13,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL.GifImagePlugin import GifImageFile
 
+from resnest_core import heif, jpeg_segments, png_chunks, tiff
 from resnest_core.errors import ImageTooLargeError, NotAnImageError
 from resnest_core.image_header import CMYK_COMPONENTS, ImageHeader, read_header
 
@@ -21,7 +23,6 @@ Image: TypeAlias = bytes | str | Path | Pixels
 """Encoded bytes, a path to them, or RGB pixels."""
 
 MAX_PIXELS = 64_000_000
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 TRANSPOSED = (5, 6, 7, 8)  # EXIF's orientations whose rows are stored as columns
 MIRRORED = {2: 1, 6: 1, 4: 0, 8: 0, 3: -1, 7: -1}  # orientation: cv2's code, for left and right 1, top and bottom 0
 
@@ -56,11 +57,9 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
         ImageTooLargeError: the image has more than `max_pixels`; nothing was decoded.
     """
     header = check_image(data, max_pixels=max_pixels)
-    pixels = _decode_jpeg(data, header) if header.format == "JPEG" else None
-    if pixels is None:
-        pixels = _decode_any(data)
-    if pixels is None and header.format == "GIF":
-        pixels = _decode_gif(data)
+    pixels = DECODERS.get(header.format, _decode_with_opencv)(data, header)
+    if pixels is None and header.kind:
+        raise NotAnImageError(f"This is {header.kind}.")
     if pixels is None:
         raise NotAnImageError(f"The {header.format} file is damaged or cut short: send it again, whole.")
     return pixels
@@ -86,11 +85,6 @@ def load_image(image: Image, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     return decode_image(data, max_pixels=max_pixels)
 
 
-def image_files(folder: Path) -> list[Path]:
-    """Return the files in a folder that are images by their names, sorted."""
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
-
-
 def read_file(path: str | Path) -> bytes:
     """Return the bytes of an image file.
 
@@ -103,22 +97,45 @@ def read_file(path: str | Path) -> bytes:
         raise NotAnImageError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}.") from error
 
 
+def _decode_with_opencv(data: bytes, header: ImageHeader) -> Pixels | None:  # noqa: ARG001 - as every decoder
+    return _decode_any(data)
+
+
 def _decode_jpeg(data: bytes, header: ImageHeader) -> Pixels | None:
-    """Decode with libjpeg-turbo itself, faster than through OpenCV and to the same pixels; None: leave it to OpenCV."""
+    """Decode with libjpeg-turbo itself, faster than through OpenCV and to the same pixels; CMYK with OpenCV."""
     if header.components == CMYK_COMPONENTS:
-        return None
+        return _decode_any(jpeg_segments.only_pixels(data))
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", strict=True)
-    except ValueError as error:
-        if "Premature end" in str(error):
-            raise NotAnImageError("The JPEG file is cut short: send it again, whole.") from error
-        return None  # a blemish that OpenCV reads over
+    except ValueError:  # cut short, or a blemish that OpenCV reads over, and reports on stderr
+        if not jpeg_segments.is_whole(data):
+            raise NotAnImageError("The JPEG file is cut short: send it again, whole.") from None
+        try:
+            pixels = simplejpeg.decode_jpeg(jpeg_segments.only_pixels(data), "RGB", strict=False)
+        except ValueError:
+            return _decode_any(data)
     return _orient(pixels, header.orientation)
 
 
+def _decode_tiff(data: bytes, header: ImageHeader) -> Pixels | None:
+    pixels = _decode_any(tiff.starting_at(data, header.directory) if header.directory else data)
+    return None if pixels is None else _orient(pixels, header.orientation)
+
+
+def _decode_png(data: bytes, header: ImageHeader) -> Pixels | None:  # noqa: ARG001 - as every decoder
+    try:
+        return _decode_any(png_chunks.only_pixels(data))
+    except ValueError:
+        return None
+
+
+def _decode_heif(data: bytes, header: ImageHeader) -> Pixels | None:
+    pixels = heif.decode(data, header.format)
+    height, width = header.size_hw
+    return pixels if pixels is None or pixels.size == 3 * height * width else None  # else the header lied
+
+
 def _decode_any(data: bytes) -> Pixels | None:
-    if data.startswith(b"\x89PNG"):
-        data = _still_png(data)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
@@ -126,24 +143,10 @@ def _decode_any(data: bytes) -> Pixels | None:
     return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
-def _still_png(data: bytes) -> bytes:
-    """Rename the chunk that makes a PNG an animated one: damaged animations crash OpenCV 4.11 and 4.12.
-
-    Only chunks' names are looked at: the same four bytes may stand among the pixels.
-    """
-    if b"acTL" not in data:
-        return data
-    still = bytearray(data)
-    start = 8  # of a chunk: length, name, content, checksum
-    while start + 8 <= len(data):
-        if data[start + 4 : start + 8] == b"acTL":
-            still[start + 4 : start + 8] = b"noTL"
-        start += 12 + int.from_bytes(data[start : start + 4], "big")
-    return bytes(still)
-
-
-def _decode_gif(data: bytes) -> Pixels | None:
-    """Decode a GIF with Pillow: OpenCV 4's packages are built without GIF."""
+def _decode_gif(data: bytes, header: ImageHeader) -> Pixels | None:  # noqa: ARG001 - as every decoder
+    """Decode a GIF with Pillow where OpenCV can't: packages of OpenCV 4 are built without GIF."""
+    if (pixels := _decode_any(data)) is not None:
+        return pixels
     try:
         with GifImageFile(io.BytesIO(data)) as image:
             return np.array(image.convert("RGB"))
@@ -157,3 +160,14 @@ def _orient(pixels: Pixels, orientation: int) -> Pixels:
     if orientation in MIRRORED:
         turned = cv2.flip(turned, MIRRORED[orientation])
     return turned.astype(np.uint8, copy=False)
+
+
+DECODERS: dict[str, Callable[[bytes, ImageHeader], Pixels | None]] = {
+    "JPEG": _decode_jpeg,
+    "PNG": _decode_png,
+    "TIFF": _decode_tiff,
+    "GIF": _decode_gif,
+    "HEIC": _decode_heif,
+    "AVIF": _decode_heif,
+}
+"""Decoders by format; OpenCV decodes the others. None: the file is damaged."""

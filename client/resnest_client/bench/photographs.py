@@ -12,7 +12,8 @@ from rich.console import Console
 from resnest_core.buckets import Buckets, bucket_size_hw
 from resnest_core.card import ModelCard
 from resnest_core.errors import ImageError, ParameterError
-from resnest_core.images import decode_image, image_files, read_file
+from resnest_core.image_folder import image_files
+from resnest_core.images import decode_image, read_file
 from resnest_core.preprocess import resized_size_hw
 
 MOST = 500  # maximum number of images in memory
