@@ -76,6 +76,11 @@ def evaluate(
             truth = read_annotations(annotations, detector.card)
             if detector.card.has_masks and not truth.has_masks:
                 console.print("The annotations have no masks: only boxes are evaluated.")
+            if truth.without_mask:
+                console.print(
+                    f"Annotated objects without a segmentation, which count for boxes and are left out for masks: "
+                    f"{truth.without_mask}."
+                )
             if truth.classes.difference:
                 console.print(truth.classes.difference, markup=False)
             present, missing = truth.find(images)

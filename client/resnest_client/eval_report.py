@@ -13,7 +13,7 @@ from rich.table import Column, Table
 
 from resnest_core.card import ModelCard
 from resnest_core.errors import ParameterError
-from resnest_core.evaluation import FIGURES, Annotations, Scores
+from resnest_core.evaluation import FIGURES, Annotations, ImageId, Scores
 
 COLUMNS = {"bbox": "boxes", "segm": "masks"}
 MEANINGS = dict(
@@ -50,7 +50,7 @@ class Report:
     truth: Annotations
     scores: dict[str, Scores]
     """By IoU type."""
-    evaluated: list[int]
+    evaluated: list[ImageId]
     """Ids of the images that count."""
     missing: list[str]
     """Names of annotated images that aren't in the folder."""
@@ -85,6 +85,7 @@ class Report:
             "only_in_model": list(self.truth.classes.only_in_model),
             "only_in_annotations": list(self.truth.classes.only_in_file),
         }
+        answer["objects_without_mask"] = self.truth.without_mask
         answer["model"] = {
             "name": card.name,
             "checkpoint": card.checkpoint,

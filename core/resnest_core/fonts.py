@@ -90,7 +90,7 @@ def font_files() -> tuple[Path, ...]:
 
 
 def _folders() -> Iterator[Path]:
-    home = os.path.expanduser("~")
+    home = os.environ.get("HOME") or os.environ.get("USERPROFILE") or "/"
     environment = os.environ
     data = [environment.get("XDG_DATA_HOME") or f"{home}/.local/share"]
     data += (environment.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share").split(os.pathsep)

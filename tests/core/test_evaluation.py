@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 from resnest_core.card import ModelCard, read_card
 from resnest_core.detections import Detections
 from resnest_core.errors import ImageError, ParameterError
-from resnest_core.evaluation import FIGURES, Annotations, compare, evaluate, read_annotations, results
+from resnest_core.evaluation import FIGURES, Annotations, ImageId, compare, evaluate, read_annotations, results
 from resnest_core.images import Image, load_image
 from resnest_core.repository import network_path
 from resnest_core.runtimes.fake import FAKE_CARD
@@ -41,7 +41,7 @@ def official() -> COCO:
     return COCO(str(ANNOTATIONS))
 
 
-def ids(truth: Annotations) -> list[int]:
+def ids(truth: Annotations) -> list[ImageId]:
     return [image.id for image in truth.images]
 
 
