@@ -37,7 +37,7 @@ WANTED = (
 )
 
 REDUCED_BITS, REDUCED_OLD = 1 | 4, 2  # a smaller copy, or a mask, of another image in the file
-CANON_RAW = b"CR"  # after the header of a CR2 file
+CANON_RAW = b"\x10\0\0\0CR\2"  # in the header of a CR2 file: its first directory's place, 16, and its name
 RAW_PHOTOMETRIC = (32803, 34892)  # colour filter array, linear raw
 FLOAT, COMPLEX = 3, (5, 6)
 MAX_BITS, MAX_BANDS = 16, 4
@@ -102,7 +102,7 @@ def choose_page(data: bytes) -> Page:
     first = next(directories)
     others = list(directories) if first.is_reduced or SUB_DIRECTORIES in first.tags else []
     chosen = _full_size(first, others) if first.is_reduced else first
-    is_raw = data[8:10] == CANON_RAW or DNG_VERSION in first.tags
+    is_raw = data[4:11] == CANON_RAW or DNG_VERSION in first.tags
     if is_raw or any(one.first(PHOTOMETRIC) in RAW_PHOTOMETRIC for one in (first, *others)):
         refusal: str | None = "a camera's raw photograph: develop it and save it as JPEG"
     else:
