@@ -49,8 +49,8 @@ def draw(
         pen.rectangle(box, outline=color, width=line)
     size = max(10, round(short_side / 32))
     for box, color, label, score in zip(boxes, colors, shown.labels.tolist(), shown.scores.tolist(), strict=True):
-        text, font = fonts.class_label(card.classes[label], label)
-        _label(pen, f"{text} {score:.2f}", box[:2], color, fonts.load(font, size), line)
+        text, font = fonts.label_and_font(card.classes[label], label, size)
+        _label(pen, f"{text} {score:.2f}", box[:2], color, font, line)
     return np.array(picture)
 
 

@@ -71,6 +71,15 @@ def class_label(name: str, number: int) -> Label:
     return Label(plain if plain.strip() and plain.isascii() else f"#{number}", None)
 
 
+def label_and_font(name: str, number: int, size: int) -> tuple[str, Font]:
+    """Return what `class_label` chooses, with the font in a size in pixels."""
+    text, path = class_label(name, number)
+    try:
+        return text, load(path, size)
+    except OSError:  # removed since it was found
+        return f"#{number}", load(None, size)
+
+
 @lru_cache(maxsize=16)
 def load(path: Path | None, size: int) -> Font:
     """Return a font in a size in pixels.

@@ -138,6 +138,7 @@ def test_the_figures_and_what_they_are_of(
         "partial": False,
         "images": {"annotated": 12, "evaluated": 12, "missing": [], "unusable": {}, "not_annotated": 0},
         "classes": {"evaluated": 3, "only_in_model": [], "only_in_annotations": []},
+        "objects_without_mask": 0,
         "model": {
             "name": "fake",
             "checkpoint": "none",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import PIL.Image
@@ -17,7 +17,8 @@ PICTURE = PIL.Image.open(DATA / "parity" / "images" / "311303_small.jpg").conver
 PIXELS: NDArray[np.uint8] = np.asarray(PICTURE)
 SHORT, LONG, LONG8 = 3, 4, 16
 FORMS = {1: "B", SHORT: "H", LONG: "I", LONG8: "Q"}
-Tags = dict[int, tuple[int, list[int]]]
+Tags: TypeAlias = dict[int, tuple[int, list[int]]]
+Order: TypeAlias = Literal["<", ">"]
 
 
 def encoded(picture: PIL.Image.Image, kind: str, **options: Any) -> bytes:
@@ -30,11 +31,11 @@ class Page(NamedTuple):
     """An uncompressed image of a TIFF (H, W, bands); `tags` beside or in place of the usual ones, `subs` of its own."""
 
     pixels: NDArray[Any]
-    tags: Tags = {}
+    tags: Tags = {}  # noqa: RUF012 - of a named tuple, which is never changed
     subs: tuple[Page, ...] = ()
 
 
-def tiff(*pages: Page, order: str = "<", big: bool = False) -> bytes:
+def tiff(*pages: Page, order: Order = "<", big: bool = False) -> bytes:
     """Return a TIFF of pages, each with its own directories."""
     file = bytearray((b"II" if order == "<" else b"MM") + struct.pack(f"{order}H", 43 if big else 42))
     file += struct.pack(f"{order}HHQ", 8, 0, 0) if big else struct.pack(f"{order}I", 0)
@@ -45,11 +46,11 @@ def tiff(*pages: Page, order: str = "<", big: bool = False) -> bytes:
     return bytes(file)
 
 
-def _add(file: bytearray, page: Page, following: int, order: str, big: bool) -> int:
+def _add(file: bytearray, page: Page, following: int, order: Order, big: bool) -> int:
     """Write an image with its directory; return the directory's place."""
     subs = [_add(file, sub, 0, order, big) for sub in page.subs]
     height, width, bands = page.pixels.shape
-    data = page.pixels.astype(page.pixels.dtype.newbyteorder(order)).tobytes()  # type: ignore[call-overload]
+    data = page.pixels.astype(page.pixels.dtype.newbyteorder(order)).tobytes()
     tags: Tags = {
         256: (SHORT, [width]),
         257: (SHORT, [height]),

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from resnest_core.errors import ImageError, ImageTooLargeError, NotAnImageError
 from resnest_core.image_header import read_header
 from resnest_core.images import Pixels, decode_image
-from tests.core.encoded_images import LONG, PICTURE, PIXELS, SHORT, Page, Tags, encoded, tiff
+from tests.core.encoded_images import LONG, PICTURE, PIXELS, SHORT, Order, Page, Tags, encoded, tiff
 
+ORDERS: tuple[Order, ...] = ("<", ">")
 SMALL: Pixels = np.asarray(PICTURE.resize((16, 12)))
 OTHER: Pixels = 255 - PIXELS
 GREY: Pixels = np.asarray(PICTURE.convert("L"))[..., None]
@@ -52,9 +53,9 @@ CHOSEN = {
 
 
 @pytest.mark.parametrize("big", [False, True])
-@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("name", CHOSEN)
-def test_image_of_full_size_is_read(name: str, order: str, big: bool, capfd: pytest.CaptureFixture[str]) -> None:
+def test_image_of_full_size_is_read(name: str, order: Order, big: bool, capfd: pytest.CaptureFixture[str]) -> None:
     pages, pixels = CHOSEN[name]
     data = tiff(*pages, order=order, big=big)
     assert read_header(data).size_hw == pixels.shape[:2]
@@ -180,7 +181,9 @@ def test_thousands_of_pages_cost_little() -> None:
     np.testing.assert_array_equal(decode_image(tiff(*pages, big=True)), SMALL[:1, :1])
 
 
-FILES = [tiff(*pages, order=order, big=big) for pages, _ in CHOSEN.values() for order in "<>" for big in (False, True)]
+FILES = [
+    tiff(*pages, order=order, big=big) for pages, _ in CHOSEN.values() for order in ORDERS for big in (False, True)
+]
 FILES += [tiff(Page(pixels, tags)) for pixels, tags, _ in REFUSED.values()]
 
 

@@ -56,12 +56,15 @@ def test_a_file_of_keys_is_read_again_when_it_changes(
     monkeypatch.setattr(access, "CHECK_SECONDS", 0)
     caplog.set_level(logging.INFO)
     path = tmp_path / "keys"
-    path.write_text("# ours\nold-key  # of last year\n\n")
+    path.write_text("# ours\nold-key\n\n")
     client = serve(FakeRuntime(), api_keys_file=path, api_keys="fixed-key")
     assert [status(client, **{"X-API-Key": key}) for key in ("old-key", "new-key", "fixed-key")] == [200, 401, 200]
     path.write_text("new-key\n")
     os.utime(path, (time.time() + 5, time.time() + 5))
     assert [status(client, **{"X-API-Key": key}) for key in ("old-key", "new-key", "fixed-key")] == [401, 200, 200]
+    path.write_text("new-key  # of this year\n")
+    os.utime(path, (time.time() + 7, time.time() + 7))
+    assert status(client, **{"X-API-Key": "new-key"}) == 200
     path.write_text("# nothing\n")
     os.utime(path, (time.time() + 9, time.time() + 9))
     assert status(client, **{"X-API-Key": "new-key"}) == 200  # the keys before stay in force
