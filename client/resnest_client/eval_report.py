@@ -42,11 +42,12 @@ MEANINGS = dict(
 class Report:
     """The figures, and what they are of."""
 
-    card: ModelCard
+    card: ModelCard | None
+    """None: the detections are those of a file."""
     source: dict[str, str | None]
-    """`runtime` and `device`, None where a server doesn't report them; of a server its `url`, too."""
+    """`runtime` and `device`, None where a server doesn't report them; of a server its `url`, too; or the `results`."""
     annotations: Path
-    folder: Path
+    folder: Path | None
     truth: Annotations
     scores: dict[str, Scores]
     """By IoU type."""
@@ -86,7 +87,7 @@ class Report:
             "only_in_annotations": list(self.truth.classes.only_in_file),
         }
         answer["objects_without_mask"] = self.truth.without_mask
-        answer["model"] = {
+        answer["model"] = card and {
             "name": card.name,
             "checkpoint": card.checkpoint,
             "checkpoint_sha256": card.checkpoint_sha256,
@@ -95,10 +96,10 @@ class Report:
         }
         answer |= self.source
         answer |= {
-            "score_threshold": card.score_threshold,
-            "max_detections": card.max_detections,
+            "score_threshold": card and card.score_threshold,
+            "max_detections": card and card.max_detections,
             "annotations": str(self.annotations),
-            "folder": str(self.folder),
+            "folder": self.folder and str(self.folder),
         }
         if per_class:
             answer["per_class"] = {
@@ -122,7 +123,7 @@ class Report:
         """Print the tables."""
         count = f"{len(self.evaluated)} of the {len(self.truth.images)} images"
         where = " ".join(f"{key} {value}" for key, value in self.source.items() if value is not None)
-        console.print(f"{self.card.name}, {self.card.precision}, {where}", markup=False)
+        console.print(f"{self.card.name}, {self.card.precision}, {where}" if self.card else where, markup=False)
         console.print(
             f"{'PARTIAL: ' if self.is_partial else ''}{count} that {self.annotations} annotates", markup=False
         )

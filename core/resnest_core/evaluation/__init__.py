@@ -13,6 +13,7 @@ from resnest_core.errors import ImageError
 from resnest_core.evaluation.annotations import AnnotatedImage, Annotations, ImageId, read_annotations, read_image_ids
 from resnest_core.evaluation.class_match import ClassMatch
 from resnest_core.evaluation.figures import FIGURES, Figures, Scores, compare
+from resnest_core.evaluation.result_files import read_results
 from resnest_core.formats import coco
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "evaluate",
     "read_annotations",
     "read_image_ids",
+    "read_results",
     "results",
 ]
 

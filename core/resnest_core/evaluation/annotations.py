@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 from resnest_core.card import ModelCard
 from resnest_core.errors import ParameterError
 from resnest_core.evaluation import annotated_masks
-from resnest_core.evaluation.class_match import ClassMatch, match_classes
+from resnest_core.evaluation.class_match import ClassMatch, all_classes, match_classes
 from resnest_core.messages import named
 
 ImageId: TypeAlias = int | str
@@ -127,8 +127,8 @@ class _File(BaseModel):
     categories: list[_Category]
 
 
-def read_annotations(path: Path, card: ModelCard) -> Annotations:
-    """Read COCO's instances from JSON, for a model with this card.
+def read_annotations(path: Path, card: ModelCard | None) -> Annotations:
+    """Read COCO's instances from JSON, for a model with this card; None: all their categories and masks.
 
     Raises:
         ParameterError: the file can't be read or isn't such annotations, or has none of the model's classes.
@@ -148,14 +148,14 @@ def read_annotations(path: Path, card: ModelCard) -> Annotations:
     unlisted = sorted({one.category_id for one in objects} - categories.keys())
     if unlisted:
         raise ParameterError(f"{path} has objects of categories that it doesn't list, with the ids {named(unlisted)}.")
-    classes = match_classes(categories, card, str(path))
+    classes = all_classes(categories) if card is None else match_classes(categories, card, str(path))
     objects = [one for one in objects if one.category_id in classes.names]
-    if not objects:
+    if card and not objects:
         raise ParameterError(
             f"{path} annotates no object of the classes that the model {card.name} has too, "
             f"{named(list(classes.names.values()))}: there is nothing to find."
         )
-    rows = _rows(path, file, objects, numbers, with_masks=card.has_masks)
+    rows = _rows(path, file, objects, numbers, with_masks=card is None or card.has_masks)
     masked = [row for row in rows if row.get("segmentation")]
     indices = {"bbox": _index(file, [{**row, "segmentation": None} for row in rows])}
     if masked:
