@@ -107,8 +107,8 @@ def _decode_jpeg(data: bytes, header: ImageHeader) -> Pixels | None:
         return _decode_any(jpeg_segments.only_pixels(data))
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", strict=True)
-    except ValueError:  # cut short, or a blemish that OpenCV reads over, and reports on stderr
-        if not jpeg_segments.is_whole(data):
+    except ValueError as error:  # cut short, or a blemish that OpenCV reads over, and reports on stderr
+        if "Premature end" in str(error) or not jpeg_segments.is_whole(data):
             raise NotAnImageError("The JPEG file is cut short: send it again, whole.") from None
         try:
             pixels = simplejpeg.decode_jpeg(jpeg_segments.only_pixels(data), "RGB", strict=False)

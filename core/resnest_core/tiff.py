@@ -16,7 +16,7 @@ STARTS = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True),
 FORMS = {3: "H", 16: "Q", 18: "Q"}  # types of numbers; any other is read as 32 bits
 ARRAYS = {3, 4, 13, 16, 18}  # types of which a tag may have several numbers
 MAX_VALUES = 256  # of a tag: bits of each band, offsets of directories
-MAX_DIRECTORIES = 1000
+MAX_DIRECTORIES, MAX_ENTRIES = 200, 4096  # files have tens of each
 
 # Tags.
 NEW_SUBFILE_TYPE, SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
@@ -143,14 +143,14 @@ def read_tags(data: bytes, wanted: tuple[int, ...], start: int | None = None) ->
         (count,) = struct.unpack_from(f"{order}H", data, start)
         entry, first = [("tag", "u2"), ("type", "u2"), ("count", "u4"), ("value", "V4")], start + 2
     dtype = np.dtype([(name, kind if kind[0] == "V" else order + kind) for name, kind in entry])
+    end = first + count * dtype.itemsize
     # A directory that is cut short still has the entries that are there.
-    count = min(count, max(len(data) - first, 0) // dtype.itemsize)
+    count = min(count, max(len(data) - first, 0) // dtype.itemsize, MAX_ENTRIES)
     entries = np.frombuffer(data, dtype, count, first)
     found: dict[int, tuple[int, ...]] = {}
     for row in entries[np.isin(entries["tag"], wanted)][: len(wanted) * 2]:
         if values := _values(data, order, int(row["type"]), int(row["count"]), bytes(row["value"])):
             found.setdefault(int(row["tag"]), values)
-    end = first + count * dtype.itemsize
     following = struct.unpack_from(offset, data, end)[0] if end + struct.calcsize(offset) <= len(data) else 0
     return found, following
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -179,6 +180,16 @@ def test_directories_in_the_pixels_are_none_or_refused() -> None:
 def test_thousands_of_pages_cost_little() -> None:
     pages = [Page(SMALL[:1, :1], REDUCED)] * 3000
     np.testing.assert_array_equal(decode_image(tiff(*pages, big=True)), SMALL[:1, :1])
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_many_endless_directories_cost_little(big: bool) -> None:
+    places = [*range(100_000, 100_256)]
+    data = tiff(Page(SMALL, REDUCED | {330: (LONG, places)}), big=big) + b"\x01" * 8_000_000
+    start = time.thread_time()
+    with contextlib.suppress(ImageError):
+        read_header(data)
+    assert time.thread_time() - start < 0.5
 
 
 FILES = [

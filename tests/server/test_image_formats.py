@@ -16,7 +16,7 @@ from resnest_core.errors import NotAnImageError
 from resnest_core.image_folder import SUFFIXES
 from resnest_core.runtimes import FakeRuntime
 from tests.client.gateway import Gateway
-from tests.client.test_detect import answers, detect, repository  # noqa: F401 - a fixture
+from tests.client.test_detect import answers, detect, repository, run  # noqa: F401 - a fixture
 from tests.core.encoded_images import PICTURE, PIXELS, Page, chunk, encoded, jpeg_with, png_with, tiff
 from tests.core.test_heif import avif, heic, turned
 from tests.core.test_tiff import REDUCED, SMALL
@@ -120,3 +120,12 @@ def test_a_client_without_the_decoder_leaves_it_to_the_gateway(monkeypatch: pyte
             with pytest.raises(NotAnImageError, match="Not here"):
                 remote.detect(data)
     assert asked == ["image/heic", "image/avif"]
+
+
+def test_the_command_says_nothing_of_sound_images(tmp_path: Path) -> None:
+    names = ["a.heic", "d.jpe", "h.apng", "i.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(SOUND[name])
+    result = run("detect", tmp_path, "--model", "demo", "--runtime", "onnxruntime")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert [row["image"] for row in json.loads(result.stdout)] == [size_of(name) for name in names]
