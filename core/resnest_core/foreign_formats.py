@@ -82,6 +82,6 @@ def name_of(data: bytes) -> str | None:
 def refusal(data: bytes) -> str:
     """Return the sentence that says what the bytes are, and what to send."""
     if not data:
-        return f"There are no bytes: send a {READABLE} file."
+        return f"This is not an image: there are no bytes, send a {READABLE} file."
     name = name_of(data)
     return f"This is {name}: send a {READABLE} file." if name else f"This is not an image: send a {READABLE} file."

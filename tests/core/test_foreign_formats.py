@@ -50,7 +50,7 @@ FOREIGN = {
     "a form without its Content-Type": [b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + JPEG],
     "an image behind 1 other bytes": [b"\n" + JPEG, b"\n" + encoded(PICTURE, "WEBP")],
     "an image behind 3 other bytes": [b"\xef\xbb\xbf" + encoded(PICTURE, "PNG")],
-    "There are no bytes": [b""],
+    "This is not an image: there are no bytes": [b""],
     "This is not an image": [b"hello", b"<note/>", b"RIFF\0\0\0\0ABCD", b"--", b"P9 "],
 }
 
@@ -61,7 +61,7 @@ def test_it_is_named_and_what_to_send(name: str) -> None:
         with pytest.raises(NotAnImageError) as caught:
             read_header(data)
         said = str(caught.value)
-        assert name in said and said.endswith(": send a JPEG, PNG, WebP, BMP, TIFF or GIF file.") and "\n" not in said
+        assert name in said and said.endswith(" send a JPEG, PNG, WebP, BMP, TIFF or GIF file.") and "\n" not in said
 
 
 @given(st.sampled_from([data for every in FOREIGN.values() for data in every]), st.integers(0, 60))
