@@ -23,7 +23,8 @@ from resnest_core.card import ModelCard
 from resnest_core.detections import Detections
 from resnest_core.detector import InProcessDetector
 from resnest_core.evaluation import evaluate
-from resnest_core.images import image_files, load_image
+from resnest_core.image_folder import image_files
+from resnest_core.images import load_image
 from resnest_core.runtimes import OnnxRuntime, OpenVinoRuntime, Runtime
 from resnest_core.tensors import Tensors, input_names, output_names
 from resnest_export.batch_norm_folding import fold_batch_norm

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from resnest_client.detector_options import (
     UrlOption,
 )
 from resnest_client.eval_commands import evaluate
+from resnest_client.image_ids import ImageIds, ids_by_name, ids_of_annotations
 from resnest_client.outputs import ImageResult, Output, choose_output
 from resnest_client.progress import progress_bar
 from resnest_core.detections import Detections
@@ -37,8 +38,9 @@ from resnest_core.errors import (
     RemoteError,
     RuntimeUnavailableError,
 )
+from resnest_core.evaluation import ImageId, read_image_ids
 from resnest_core.formats import FORMATS
-from resnest_core.images import image_files
+from resnest_core.image_folder import FolderContents, folder_contents, left_out_sentence
 from resnest_core.masks import MASK_FORMS, mask_form
 
 SOME_FAILED = 2  # exit code where some images couldn't be used
@@ -66,6 +68,10 @@ def detect(
     ] = None,
     answer_format: Annotated[str, typer.Option("--format", help=f"Response format: {', '.join(FORMATS)}.")] = "native",
     masks: Annotated[str, typer.Option(help=f"Mask encoding: {', '.join(MASK_FORMS)} or none.")] = "rle",
+    annotations: Annotated[
+        Path | None,
+        typer.Option(help="With --format coco: annotations of the images, whose ids are taken. Default: of the names."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -77,11 +83,18 @@ def detect(
     """Detect objects in images: JSON in one of several formats, or drawn images."""
     detector_options = DetectorOptions(url, model, runtime, device, repository, api_key)
     at_once = detector_options.at_once(concurrency)
-    every = list(_files(images))
+    every, left_out = _files(images)
     want_masks = mask_form(masks) is not None
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     with choose_output(output, every, answer_format, masks) as chosen:
+        if annotations and not chosen.needs_image_ids:
+            raise ParameterError("--annotations gives image ids, which only --format coco has: leave it out.")
         files = chosen.remaining(every)
+        image_ids = _image_ids(files, annotations) if chosen.needs_image_ids else ImageIds([*range(len(files))])
+        if left_out:
+            console.print(left_out_sentence(left_out), markup=False)
+        if image_ids.warning:
+            console.print(image_ids.warning, markup=False)
         if done := len(set(every) - set(files)):
             console.print(f"{done} of {len(set(every))} images are done already.")
         if not files:
@@ -92,7 +105,7 @@ def detect(
             checked_threshold(score_threshold, detector.card)
             chosen.begin(detector.card)
             work = partial(_timed, detector, score_threshold, want_masks)
-            failed = _detect(work, files, at_once, chosen, console, detector.close)
+            failed = _detect(work, files, image_ids.ids, at_once, chosen, console, detector.close)
         chosen.finish()
     if output and console.is_terminal:
         console.print(f"What was found is in {output}.", markup=False)
@@ -105,6 +118,7 @@ def detect(
 def _detect(
     work: Callable[[Path], tuple[Detections, float]],
     files: list[Path],
+    ids: list[ImageId],
     at_once: int,
     output: Output,
     console: Console,
@@ -115,7 +129,6 @@ def _detect(
     Interrupted, it calls `stop`, so that what is in flight needn't be waited for.
     """
     failed = 0
-    ids = _image_ids(files)
     with closing(in_order(work, files, at_once)) as results, progress_bar(console) as progress:
         tracked = progress.track(files, description="Detecting")
         for image_id, file, result in zip(ids, tracked, results, strict=True):
@@ -140,25 +153,28 @@ def _timed(detector: Detector, score_threshold: float | None, masks: bool, file:
     return found, round((time.perf_counter() - start) * 1000, 1)
 
 
-def _files(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield the files, and the images in the folders, sorted by name.
+def _files(paths: Iterable[Path]) -> FolderContents:
+    """Return the files, and the images in the folders, sorted by name; and what else is in the folders.
 
     Raises:
         ParameterError: a path isn't there, or a folder holds no images.
     """
+    every = FolderContents([], [])
     for path in paths:
         if path.is_dir():
-            inside = image_files(path)
-            if not inside:
+            images, left_out = folder_contents(path)
+            if not images:
                 raise ParameterError(f"The folder {path} holds no images: name one that does.")
-            yield from inside
+            every.images.extend(images)
+            every.left_out.extend(left_out)
         elif path.exists():
-            yield path
+            every.images.append(path)
         else:
             raise ParameterError(f"There is no file or folder {path}.")
+    return every
 
 
-def _image_ids(files: list[Path]) -> list[int]:
-    """Return COCO's ids, which its files are named by; where they aren't, or not all, their places in the list."""
-    numbers = [int(file.stem) for file in files if file.stem.isdecimal()]
-    return numbers if len(set(numbers)) == len(files) else list(range(len(files)))
+def _image_ids(files: list[Path], annotations: Path | None) -> ImageIds:
+    if annotations is None:
+        return ids_by_name(files)
+    return ids_of_annotations(files, read_image_ids(annotations), annotations)

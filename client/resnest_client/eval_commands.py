@@ -24,6 +24,7 @@ from resnest_client.detector_options import (
     without_user,
 )
 from resnest_client.eval_report import Report
+from resnest_client.eval_result_file import report_of_results
 from resnest_client.eval_results import KeptResults, Rows
 from resnest_client.outputs import make_folder
 from resnest_client.progress import progress_bar
@@ -39,7 +40,7 @@ from resnest_core.errors import (
 )
 from resnest_core.evaluation import AnnotatedImage, compare, read_annotations
 from resnest_core.evaluation import results as coco_results
-from resnest_core.images import image_files
+from resnest_core.image_folder import image_files
 
 SOME_FAILED = 2  # exit code where some images couldn't be used
 NAMES_SHOWN = 10  # names that a message lists
@@ -47,7 +48,7 @@ NAMES_SHOWN = 10  # names that a message lists
 
 def evaluate(
     annotations: Annotated[Path, typer.Option(help="COCO's annotations of the images: instances in JSON.")],
-    images: Annotated[Path, typer.Option(help="The folder of the images.")],
+    images: Annotated[Path | None, typer.Option(help="The folder of the images.")] = None,
     model: ModelOption = None,
     runtime: RuntimeOption = None,
     device: DeviceOption = None,
@@ -60,7 +61,8 @@ def evaluate(
         Path | None,
         typer.Option(
             help="FILE.jsonl for the detections, as they come: run again, the command does what isn't there yet; "
-            "at the end FILE.json beside it has them in COCO's results format."
+            "at the end FILE.json beside it has them in COCO's results format. A FILE.json that is there is evaluated "
+            "in place of a detector."
         ),
     ] = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="AP of each class, too.")] = False,
@@ -70,12 +72,28 @@ def evaluate(
     detector_options = DetectorOptions(url, model, runtime, device, repository, api_key)
     at_once = detector_options.at_once(concurrency)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if results and results.suffix == ".json" and results.is_file():
+        if limit or detector_options != DetectorOptions():
+            raise ParameterError(f"{results} is evaluated in place of a detector: leave out its options and --limit.")
+        _check_output(output, results)
+        report = report_of_results(annotations, results, console)
+        report.show(Console(highlight=False, soft_wrap=True), per_class=per_class)
+        if output:
+            report.save(output, per_class=per_class)
+        return
+    if images is None:
+        raise ParameterError("--images names the folder of the images: add it.")
     with KeptResults(results) as kept:
-        _check_output(output, kept)
+        _check_output(output, kept.list_path)
         with detector_options.open(console, at_once) as detector:
             truth = read_annotations(annotations, detector.card)
             if detector.card.has_masks and not truth.has_masks:
                 console.print("The annotations have no masks: only boxes are evaluated.")
+            if truth.without_mask:
+                console.print(
+                    f"Annotated objects without a segmentation, which count for boxes and are left out for masks: "
+                    f"{truth.without_mask}."
+                )
             if truth.classes.difference:
                 console.print(truth.classes.difference, markup=False)
             present, missing = truth.find(images)
@@ -178,14 +196,14 @@ def _source(detector_options: DetectorOptions, detector: Detector) -> dict[str, 
     return url | backend_of(detector)._asdict()
 
 
-def _check_output(output: Path | None, kept: KeptResults) -> None:
+def _check_output(output: Path | None, results: Path | None) -> None:
     """Refuse now what couldn't be written at the end."""
     if output is None:
         return
     if output.suffix != ".json":
         raise ParameterError(f"--output {output} must be a FILE.json.")
-    if kept.list_path and output.resolve() == kept.list_path.resolve():
-        raise ParameterError(f"{output} will hold the detections, beside {kept.path}: name another --output.")
+    if results and output.resolve() == results.resolve():
+        raise ParameterError(f"{output} holds the detections themselves: name another --output.")
     make_folder(output.parent)
     if output.is_dir():
         raise ParameterError(f"--output {output} is a folder: name a FILE.json.")

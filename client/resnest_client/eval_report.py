@@ -13,7 +13,7 @@ from rich.table import Column, Table
 
 from resnest_core.card import ModelCard
 from resnest_core.errors import ParameterError
-from resnest_core.evaluation import FIGURES, Annotations, Scores
+from resnest_core.evaluation import FIGURES, Annotations, ImageId, Scores
 
 COLUMNS = {"bbox": "boxes", "segm": "masks"}
 MEANINGS = dict(
@@ -42,15 +42,16 @@ MEANINGS = dict(
 class Report:
     """The figures, and what they are of."""
 
-    card: ModelCard
+    card: ModelCard | None
+    """None: the detections are those of a file."""
     source: dict[str, str | None]
-    """`runtime` and `device`, None where a server doesn't report them; of a server its `url`, too."""
+    """`runtime` and `device`, None where a server doesn't report them; of a server its `url`, too; or the `results`."""
     annotations: Path
-    folder: Path
+    folder: Path | None
     truth: Annotations
     scores: dict[str, Scores]
     """By IoU type."""
-    evaluated: list[int]
+    evaluated: list[ImageId]
     """Ids of the images that count."""
     missing: list[str]
     """Names of annotated images that aren't in the folder."""
@@ -85,7 +86,8 @@ class Report:
             "only_in_model": list(self.truth.classes.only_in_model),
             "only_in_annotations": list(self.truth.classes.only_in_file),
         }
-        answer["model"] = {
+        answer["objects_without_mask"] = self.truth.without_mask
+        answer["model"] = card and {
             "name": card.name,
             "checkpoint": card.checkpoint,
             "checkpoint_sha256": card.checkpoint_sha256,
@@ -94,10 +96,10 @@ class Report:
         }
         answer |= self.source
         answer |= {
-            "score_threshold": card.score_threshold,
-            "max_detections": card.max_detections,
+            "score_threshold": card and card.score_threshold,
+            "max_detections": card and card.max_detections,
             "annotations": str(self.annotations),
-            "folder": str(self.folder),
+            "folder": self.folder and str(self.folder),
         }
         if per_class:
             answer["per_class"] = {
@@ -121,7 +123,7 @@ class Report:
         """Print the tables."""
         count = f"{len(self.evaluated)} of the {len(self.truth.images)} images"
         where = " ".join(f"{key} {value}" for key, value in self.source.items() if value is not None)
-        console.print(f"{self.card.name}, {self.card.precision}, {where}", markup=False)
+        console.print(f"{self.card.name}, {self.card.precision}, {where}" if self.card else where, markup=False)
         console.print(
             f"{'PARTIAL: ' if self.is_partial else ''}{count} that {self.annotations} annotates", markup=False
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 from resnest_core.closeable import Closeable
 from resnest_core.errors import ParameterError
-from resnest_core.evaluation import AnnotatedImage, ClassMatch
+from resnest_core.evaluation import AnnotatedImage, ClassMatch, ImageId
 
 HEADER = "resnest_eval"
 HEADER_START = f'{{"{HEADER}": '.encode()
@@ -33,7 +33,7 @@ class KeptResults(Closeable):
             raise ParameterError(f"--results {path} must be a FILE.jsonl: a line is written for each image.")
         self.path = path
         self.list_path = path.with_suffix(".json") if path else None
-        self.by_image: dict[int, Rows] = {}
+        self.by_image: dict[ImageId, Rows] = {}
         self._file: BufferedWriter | None = None
 
     @property
@@ -98,7 +98,7 @@ class KeptResults(Closeable):
         if self._file is not None:
             self._file.close()
 
-    def _read(self, lines: list[bytes], header: bytes, images: set[tuple[int, str]]) -> None:
+    def _read(self, lines: list[bytes], header: bytes, images: set[tuple[ImageId, str]]) -> None:
         if not lines[0].startswith(HEADER_START):
             raise ParameterError(f"{self.path} is no file of this command's: name another --results.")
         if lines[0] != header:

@@ -33,7 +33,7 @@ from resnest_core.errors import (
     RuntimeUnavailableError,
 )
 from resnest_core.formats import from_native
-from resnest_core.image_header import read_header
+from resnest_core.image_header import media_type
 from resnest_core.images import Image
 
 API_KEY = "RESNEST_API_KEY"  # the environment variable
@@ -152,7 +152,7 @@ class GatewayProtocol:
             f"{_path(card.name)}/detect",
             lambda response: from_native(self._json(response), mask_size),
             content=data,
-            headers={"Content-Type": f"image/{read_header(data).format.lower()}"},
+            headers={"Content-Type": media_type(data)},
             params={
                 "score_threshold": threshold,
                 "max_detections": card.max_detections,

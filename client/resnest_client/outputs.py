@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections import Counter
 from dataclasses import dataclass
 from io import BufferedWriter
 from pathlib import Path
@@ -14,15 +13,19 @@ from typing import Any
 import numpy as np
 import typer
 
+from resnest_client.drawing_paths import PNG, drawing_paths
 from resnest_core.card import ModelCard
 from resnest_core.closeable import Closeable
 from resnest_core.detections import Detections
 from resnest_core.drawing import DRAWING_THRESHOLD, draw, encode
 from resnest_core.errors import ParameterError
+from resnest_core.evaluation import ImageId
 from resnest_core.formats import FORMATS, AnswerFormat
-from resnest_core.images import SUFFIXES, load_image
+from resnest_core.image_folder import SUFFIXES
+from resnest_core.images import load_image
 
 NUMBERS = re.compile(r"\[\n([-+.\de,\s]*)\]")  # a list of numbers in indented JSON, which is printed on one line
+FOLDER = "folder"  # in which relative names of files were given
 LINE_START = b'{"file": '
 
 
@@ -31,7 +34,7 @@ class ImageResult:
     """The detections of one image file."""
 
     file: Path
-    image_id: int
+    image_id: ImageId
     detections: Detections
     milliseconds: float
 
@@ -81,6 +84,8 @@ class Output(Closeable, ABC):
     """If the user gives none; None: the model's."""
     card: ModelCard
     """Of the model; set by `begin`."""
+    needs_image_ids = False
+    """Whether the answers have them."""
     resume_hint = ""
     """Appended to the error of a run that ends early: where the finished answers are."""
 
@@ -107,6 +112,7 @@ class JsonList(Output):
         self._path = path
         self._writer = writer
         self._answers: list[Any] = []
+        self.needs_image_ids = writer.format.is_list
         if path:
             make_folder(path.parent)
 
@@ -152,7 +158,9 @@ class JsonLines(Output):
         make_folder(path.parent)
 
     def remaining(self, files: list[Path]) -> list[Path]:
-        return [file for file in dict.fromkeys(files) if str(file) not in self._done]
+        left = [file for file in dict.fromkeys(files) if str(file) not in self._done]
+        self._refuse_other_folder([file for file in files if str(file) in self._done and not file.is_absolute()])
+        return left
 
     def begin(self, card: ModelCard) -> None:
         super().begin(card)
@@ -164,7 +172,7 @@ class JsonLines(Output):
         }
         self._refuse_other_answers(source)
         if not self._done:
-            save(json.dumps(source).encode(), self._source_path)
+            save(json.dumps(source | {FOLDER: str(Path.cwd())}).encode(), self._source_path)
         try:
             self._file = self._path.open("ab")
             self._file.truncate(self._end)
@@ -191,19 +199,43 @@ class JsonLines(Output):
             return
         if not self._shared_keys >= self._writer.keys(self.card):
             raise ParameterError(f"{self._path} has answers in another format: name another --output.")
-        if not self._source_path.exists():
+        before = self._source()
+        if before is None:
             return
-        try:
-            before = json.loads(self._source_path.read_bytes())
-        except (OSError, ValueError) as error:
-            raise ParameterError(
-                f"{self._source_path}, which says what the answers are of, can't be read: name another --output."
-            ) from error
+        before.pop(FOLDER, None)
         if before != source:
             raise ParameterError(
                 f"{self._path} has answers of another checkpoint, precision or format of {source['model']}: "
                 "name another --output."
             )
+
+    def _refuse_other_folder(self, done: list[Path]) -> None:
+        """Raise ParameterError where a name that has a line is now that of another file, in another folder."""
+        before = self._source() if done else None
+        if before is None or FOLDER not in before:
+            return
+        for file in done:
+            first = Path(before[FOLDER]) / file
+            if first.exists() and file.exists() and not first.samefile(file):
+                raise ParameterError(
+                    f"{self._path} has an answer for {first}, which is another file than this {file}: name another "
+                    "--output, or full paths."
+                )
+
+    def _source(self) -> dict[str, str] | None:
+        """Return what the file beside says of the lines; None where there is none.
+
+        Raises:
+            ParameterError: it can't be read.
+        """
+        if not self._source_path.exists():
+            return None
+        try:
+            return {str(key): str(value) for key, value in json.loads(self._source_path.read_bytes()).items()}
+        except (OSError, ValueError, AttributeError) as error:
+            raise ParameterError(
+                f"{self._source_path}, which says what the answers are of, can't be read: name another --output."
+            ) from error
 
     def _read(self) -> None:
         try:
@@ -227,10 +259,10 @@ class JsonLines(Output):
 
 
 class DrawingFolder(Output):
-    """A drawing of each file in a folder: of the same name, as PNG where it was one, else as JPEG.
+    """A drawing of each file in a folder, as PNG where the file is one by its name, else as JPEG.
 
     Raises:
-        ParameterError: it isn't a folder's name, two drawings would have the same one, or one that of an image.
+        ParameterError: it isn't a folder's name, or a drawing would replace an image.
     """
 
     score_threshold = DRAWING_THRESHOLD
@@ -238,20 +270,14 @@ class DrawingFolder(Output):
     def __init__(self, folder: Path, files: list[Path]) -> None:
         if folder.suffix.lower() in SUFFIXES:
             raise ParameterError(f"--output {folder} must be a FILE.json, a FILE.jsonl, or a folder for drawn images.")
-        self._paths = {
-            file: folder / file.with_suffix(".png" if file.suffix.lower() == ".png" else ".jpg").name for file in files
-        }
-        path, count = Counter(self._paths.values()).most_common(1)[0]
-        if count > 1:
-            raise ParameterError(f"{count} images would be drawn to {path}: pass them one folder at a time.")
-        if folder.resolve() in {file.resolve().parent for file in files}:
-            raise ParameterError(f"The folder {folder} holds the images themselves: name another --output.")
-        make_folder(folder)
+        self._paths = drawing_paths(files, folder)
+        for parent in dict.fromkeys(path.parent for path in self._paths.values()):
+            make_folder(parent)
 
     def add(self, result: ImageResult) -> None:
         path = self._paths[result.file]
         drawing = draw(load_image(result.file), result.detections, self.card, score_threshold=0)
-        save(encode(drawing, "image/png" if path.suffix == ".png" else "image/jpeg"), path)
+        save(encode(drawing, "image/png" if path.suffix.lower() == PNG else "image/jpeg"), path)
 
 
 def choose_output(path: Path | None, files: list[Path], answer_format: str, masks: str) -> Output:

@@ -9,8 +9,9 @@ from typing import TypeAlias
 import cv2
 import numpy as np
 import PIL.Image
-from PIL import ImageDraw, ImageFont
+from PIL import ImageDraw
 
+from resnest_core import fonts
 from resnest_core.card import ModelCard
 from resnest_core.detections import Detections
 from resnest_core.errors import ParameterError
@@ -46,9 +47,10 @@ def draw(
     pen = ImageDraw.Draw(picture)
     for box, color in zip(boxes, colors, strict=True):
         pen.rectangle(box, outline=color, width=line)
-    font = ImageFont.load_default(max(10, round(short_side / 32)))
+    size = max(10, round(short_side / 32))
     for box, color, label, score in zip(boxes, colors, shown.labels.tolist(), shown.scores.tolist(), strict=True):
-        _label(pen, f"{card.classes[label]} {score:.2f}", box[:2], color, font, line)
+        text, font = fonts.label_and_font(card.classes[label], label, size)
+        _label(pen, f"{text} {score:.2f}", box[:2], color, font, line)
     return np.array(picture)
 
 
@@ -87,13 +89,13 @@ def _label(
     text: str,
     corner_xy: tuple[float, float],
     color: Color,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    font: fonts.Font,
     line: int,
 ) -> None:
     """Draw a text label on the class's colour, above the box if there is room, otherwise inside it."""
     image_width, image_height = pen.im.size
     margin = line + 1
-    _, top, _, bottom = pen.textbbox((0, 0), "Ag", font=font)  # the same height for every text
+    _, top, _, bottom = pen.textbbox((0, 0), f"Ag{text}", font=font)  # the same height for every text in Latin letters
     width, height = math.ceil(pen.textlength(text, font=font)) + 2 * margin, math.ceil(bottom - top) + 2 * margin
     x, y = map(round, corner_xy)  # fractional positions would blur the text and misalign it with its background
     y = y - height if y >= height else y

@@ -13,38 +13,39 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
-
+from resnest_core import heif, jpeg_segments, tiff
 from resnest_core.errors import NotAnImageError
+from resnest_core.foreign_formats import READABLE, refusal
 
-READABLE = "JPEG, PNG, WebP, BMP, TIFF or GIF"
 DAMAGED = (LookupError, ValueError, struct.error)
 UPRIGHT = 1
 CMYK_COMPONENTS = 4
-
-# JPEG markers.
-START_OF_SCAN, END_OF_IMAGE, APP1 = 0xDA, 0xD9, 0xE1
-FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # start of frame, of any coding process
-WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
-MAX_SEGMENTS = 200_000  # photographs have tens; each costs about a microsecond
-
-# TIFF tags.
-WIDTH, HEIGHT, ORIENTATION = 256, 257, 274
-TIFF_STARTS = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
-SHORT = 3  # a TIFF type: 16 bits, at the start of its value field
 
 
 class ImageHeader(NamedTuple):
     """What an image's header says, before the image is decoded.
 
-    `size_hw` is height and width as stored, before `orientation`, EXIF's 1…8, is applied. `orientation` and
-    `components` are those of JPEG files; other formats leave them at 1 and 0.
+    `size_hw` is height and width as stored, before `orientation`, EXIF's 1…8, is applied: that of JPEG files, and of
+    TIFF files whose image doesn't say its own. `components` are those of JPEG files. `directory` is the place of a
+    TIFF's directory that is decoded, 0 for the first one, and `kind` what is unusual in it. Other formats leave the
+    defaults.
     """
 
     format: str
     size_hw: tuple[int, int]
     orientation: int = UPRIGHT
     components: int = 0
+    directory: int = 0
+    kind: str | None = None
+
+
+def media_type(data: bytes) -> str:
+    """Return the media type of an encoded image, also of one that others can decode and this process can't.
+
+    Raises:
+        NotAnImageError: as `read_header`.
+    """
+    return f"image/{(heif.heif_format(data) or read_header(data).format).lower()}"
 
 
 def read_header(data: bytes) -> ImageHeader:
@@ -53,9 +54,11 @@ def read_header(data: bytes) -> ImageHeader:
     Raises:
         NotAnImageError: the bytes aren't an image of a format that is read here, or the header is damaged.
     """
+    if kind := heif.heif_format(data):
+        return _heif(data, kind)
     read = next((read for start, read in READERS.items() if data.startswith(start)), None)
     if read is None or (data.startswith(b"RIFF") and data[8:12] != b"WEBP"):
-        raise NotAnImageError(f"This is not an image: send a {READABLE} file.")
+        raise NotAnImageError(refusal(data))
     try:
         header = read(data)
     except DAMAGED as error:
@@ -65,73 +68,48 @@ def read_header(data: bytes) -> ImageHeader:
     return header
 
 
+def _heif(data: bytes, kind: str) -> ImageHeader:
+    if missing := heif.missing_decoder(kind):
+        article = "an" if kind == "AVIF" else "a"
+        raise NotAnImageError(f"This is {article} {kind} image, and {missing}: send a {READABLE} file.")
+    return ImageHeader(kind, heif.size_hw(data, kind))
+
+
 def _jpeg(data: bytes) -> ImageHeader:
     size_hw, components, orientation = None, 0, UPRIGHT
     has_exif = False
-    position = 2
-    for _ in range(MAX_SEGMENTS):
-        position = data.index(b"\xff", position)  # other bytes between segments are skipped
-        marker = data[position + 1]
-        if marker in (0x00, 0xFF):  # a stuffed byte; a fill byte
-            position += 1
-            continue
-        if marker in (START_OF_SCAN, END_OF_IMAGE):
-            break
-        if marker in WITHOUT_LENGTH:
-            position += 2
-            continue
-        (length,) = struct.unpack_from(">H", data, position + 2)
-        content = position + 4
-        if marker in FRAMES and size_hw is None:
-            height, width, components = struct.unpack_from(">HHB", data, content + 1)
+    for marker, start, end in jpeg_segments.segments(data):
+        if marker in jpeg_segments.FRAMES and size_hw is None:
+            height, width, components = struct.unpack_from(">HHB", data, start + 1)
             size_hw = height, width
-        elif marker == APP1 and not has_exif and data[content : content + 6] == b"Exif\0\0":
+        elif marker == jpeg_segments.APP1 and not has_exif and data[start : start + 6] == jpeg_segments.EXIF:
             has_exif = True
-            orientation = _exif_orientation(data[content + 6 : position + 2 + length])
-        position += 2 + max(length, 2)
+            orientation = _exif_orientation(data[start + 6 : end])
     if size_hw is None:
         raise ValueError("no frame")
     return ImageHeader("JPEG", size_hw, orientation, components)
 
 
-def _exif_orientation(tiff: bytes) -> int:
+def _exif_orientation(exif: bytes) -> int:
     """Return EXIF's orientation, 1…8; upright where there is none or the EXIF is damaged."""
     try:
-        value = _tiff_tags(tiff, (ORIENTATION,)).get(ORIENTATION, UPRIGHT)
+        tags, _ = tiff.read_tags(exif, (tiff.ORIENTATION,))
     except DAMAGED:
         return UPRIGHT
+    value = tags.get(tiff.ORIENTATION, (UPRIGHT,))[0]
     return value if value in range(1, 9) else UPRIGHT
 
 
 def _tiff(data: bytes) -> ImageHeader:
-    tags = _tiff_tags(data, (WIDTH, HEIGHT))
-    return ImageHeader("TIFF", (tags[HEIGHT], tags[WIDTH]))
-
-
-def _tiff_tags(data: bytes, wanted: tuple[int, ...]) -> dict[int, int]:
-    """Return the values of tags of one number each in the first directory of a TIFF file."""
-    order, is_big = TIFF_STARTS[data[:4]]
-    start = struct.unpack_from(f"{order}{'Q' if is_big else 'I'}", data, 8 if is_big else 4)[0]
-    if start >= len(data):
-        raise ValueError("the directory is beyond the end")
-    if is_big:
-        (count,) = struct.unpack_from(f"{order}Q", data, start)
-        entry, first = [("tag", "u2"), ("type", "u2"), ("count", "u8"), ("value", "V8")], start + 8
-    else:
-        (count,) = struct.unpack_from(f"{order}H", data, start)
-        entry, first = [("tag", "u2"), ("type", "u2"), ("count", "u4"), ("value", "V4")], start + 2
-    dtype = np.dtype([(name, kind if kind[0] == "V" else order + kind) for name, kind in entry])
-    # A directory that is cut short still has the entries that are there.
-    count = min(count, max(len(data) - first, 0) // dtype.itemsize)
-    entries = np.frombuffer(data, dtype, count, first)
-    found: dict[int, int] = {}
-    for row in entries[np.isin(entries["tag"], wanted)][: len(wanted) * 2]:
-        form = "H" if row["type"] == SHORT else "I"
-        found.setdefault(int(row["tag"]), struct.unpack_from(f"{order}{form}", bytes(row["value"]))[0])
-    return found
+    page = tiff.choose_page(data)
+    if page.refusal:
+        raise NotAnImageError(f"This is {page.refusal}.")
+    return ImageHeader("TIFF", page.size_hw, page.orientation, directory=page.directory, kind=page.kind)
 
 
 def _png(data: bytes) -> ImageHeader:
+    if data[12:16] == b"CgBI":
+        raise NotAnImageError("This is a PNG of Xcode's own kind (CgBI), made for iOS: send the original file.")
     length, name, width, height = struct.unpack_from(">I4sII", data, 8)
     if (length, name) != (13, b"IHDR"):
         raise ValueError("no IHDR")
@@ -176,6 +154,6 @@ READERS: dict[bytes, Callable[[bytes], ImageHeader]] = {
     b"RIFF": _webp,
     b"BM": _bmp,
     b"GIF8": _gif,
-    **dict.fromkeys(TIFF_STARTS, _tiff),
+    **dict.fromkeys(tiff.STARTS, _tiff),
 }
 """Readers by the bytes that files of a format begin with."""

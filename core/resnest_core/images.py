@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,6 +14,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL.GifImagePlugin import GifImageFile
 
+from resnest_core import heif, jpeg_segments, png_chunks, tiff
 from resnest_core.errors import ImageTooLargeError, NotAnImageError
 from resnest_core.image_header import CMYK_COMPONENTS, ImageHeader, read_header
 
@@ -22,7 +24,6 @@ Image: TypeAlias = bytes | str | Path | Pixels
 """Encoded bytes, a path to them, or RGB pixels."""
 
 MAX_PIXELS = 64_000_000
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 TRANSPOSED = (5, 6, 7, 8)  # EXIF's orientations whose rows are stored as columns
 LARGE_PIXELS = 2**22  # from here a second array of pixels counts
 OPEN_FILES = Path("/proc/self/fd")  # Linux: the process's open files, by their numbers
@@ -60,12 +61,9 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
         ImageTooLargeError: the image has more than `max_pixels`; nothing was decoded.
     """
     header = check_image(data, max_pixels=max_pixels)
-    if header.format == "GIF":
-        pixels = _decode_gif(data)
-    else:
-        pixels = _decode_jpeg(data, header) if header.format == "JPEG" else None
-        if pixels is None:
-            pixels = _decode_any(data, header)
+    pixels = DECODERS.get(header.format, _decode_with_opencv)(data, header)
+    if pixels is None and header.kind:
+        raise NotAnImageError(f"This is {header.kind}.")
     if pixels is None:
         raise NotAnImageError(f"The {header.format} file is damaged or cut short: send it again, whole.")
     return pixels
@@ -91,11 +89,6 @@ def load_image(image: Image, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     return decode_image(data, max_pixels=max_pixels)
 
 
-def image_files(folder: Path) -> list[Path]:
-    """Return the files in a folder that are images by their names, sorted."""
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
-
-
 def read_file(path: str | Path) -> bytes:
     """Return the bytes of an image file.
 
@@ -109,21 +102,40 @@ def read_file(path: str | Path) -> bytes:
 
 
 def _decode_jpeg(data: bytes, header: ImageHeader) -> Pixels | None:
-    """Decode with libjpeg-turbo itself, faster than through OpenCV and to the same pixels; None: leave it to OpenCV."""
+    """Decode with libjpeg-turbo itself, faster than through OpenCV and to the same pixels; CMYK with OpenCV."""
     if header.components == CMYK_COMPONENTS:
-        return None
+        return _decode_with_opencv(jpeg_segments.only_pixels(data), header)
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", strict=True)
-    except ValueError as error:
-        if "Premature end" in str(error):
-            raise NotAnImageError("The JPEG file is cut short: send it again, whole.") from error
-        return None  # a blemish that OpenCV reads over
+    except ValueError as error:  # cut short, or a blemish that OpenCV reads over, and reports on stderr
+        if "Premature end" in str(error) or not jpeg_segments.is_whole(data):
+            raise NotAnImageError("The JPEG file is cut short: send it again, whole.") from None
+        try:
+            pixels = simplejpeg.decode_jpeg(jpeg_segments.only_pixels(data), "RGB", strict=False)
+        except ValueError:
+            return _decode_with_opencv(data, header)
     return _orient(pixels, header.orientation)
 
 
-def _decode_any(data: bytes, header: ImageHeader) -> Pixels | None:
-    if header.format == "PNG":
-        data = _still_png(data)
+def _decode_tiff(data: bytes, header: ImageHeader) -> Pixels | None:
+    pixels = _decode_with_opencv(tiff.starting_at(data, header.directory) if header.directory else data, header)
+    return None if pixels is None else _orient(pixels, header.orientation)
+
+
+def _decode_png(data: bytes, header: ImageHeader) -> Pixels | None:
+    try:
+        return _decode_with_opencv(png_chunks.only_pixels(data), header)
+    except ValueError:
+        return None
+
+
+def _decode_heif(data: bytes, header: ImageHeader) -> Pixels | None:
+    pixels = heif.decode(data, header.format)
+    height, width = header.size_hw
+    return pixels if pixels is None or pixels.size == 3 * height * width else None  # else the header lied
+
+
+def _decode_with_opencv(data: bytes, header: ImageHeader) -> Pixels | None:
     try:
         pixels = _by_opencv(data, header)
     except cv2.error:
@@ -161,24 +173,8 @@ def _swap_red_and_blue(pixels: Pixels) -> Pixels:
     return pixels
 
 
-def _still_png(data: bytes) -> bytes:
-    """Rename the chunk that makes a PNG an animated one: damaged animations crash OpenCV 4.11 and 4.12.
-
-    Only chunks' names are looked at: the same four bytes may stand among the pixels.
-    """
-    if b"acTL" not in data:
-        return data
-    still = bytearray(data)
-    start = 8  # of a chunk: length, name, content, checksum
-    while start + 8 <= len(data):
-        if data[start + 4 : start + 8] == b"acTL":
-            still[start + 4 : start + 8] = b"noTL"
-        start += 12 + int.from_bytes(data[start : start + 4], "big")
-    return bytes(still)
-
-
-def _decode_gif(data: bytes) -> Pixels | None:
-    """Decode a GIF with Pillow: OpenCV 4's packages are built without GIF."""
+def _decode_gif(data: bytes, header: ImageHeader) -> Pixels | None:  # noqa: ARG001 - as every decoder
+    """Decode a GIF with Pillow: packages of OpenCV 4 are built without GIF."""
     try:
         with GifImageFile(io.BytesIO(data)) as image:
             image.load()
@@ -200,3 +196,14 @@ def _orient(pixels: Pixels, orientation: int) -> Pixels:
     if orientation in MIRRORED:
         cv2.flip(turned, MIRRORED[orientation], dst=turned)
     return turned.astype(np.uint8, copy=False)
+
+
+DECODERS: dict[str, Callable[[bytes, ImageHeader], Pixels | None]] = {
+    "JPEG": _decode_jpeg,
+    "PNG": _decode_png,
+    "TIFF": _decode_tiff,
+    "GIF": _decode_gif,
+    "HEIC": _decode_heif,
+    "AVIF": _decode_heif,
+}
+"""Decoders by format; OpenCV decodes the others. None: the file is damaged."""

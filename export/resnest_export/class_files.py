@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import codecs
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from resnest_core.errors import CheckpointError, ParameterError
 from resnest_core.messages import named
+from resnest_core.text_files import read_lines
 from resnest_export.checkpoint import Checkpoint
 from resnest_export.coco_classes import COCO
 from resnest_export.coco_classes import category_ids as default_category_ids
-
-ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
 def class_names(
@@ -32,7 +31,7 @@ def class_names(
         CheckpointError: the names are not as many as the classes, some are the same or empty, or the file isn't text.
     """
     if file is not None:
-        names, source = read_lines(file), str(file)
+        names, source = _names(file), str(file)
     elif configured:
         names, source = list(configured), "the configuration"
     elif checkpoint.classes is not None:
@@ -69,10 +68,7 @@ def category_ids(given: str | None, classes: Sequence[str]) -> tuple[int, ...]:
         source, parts = "--category-ids", given.split(",")
     else:
         source = given
-        try:
-            parts = [part for line in read_lines(Path(given)) for part in line.rstrip(",").split(",")]
-        except CheckpointError as error:
-            raise ParameterError(str(error)) from error
+        parts = [part for line in read_lines(Path(given)) for part in line.rstrip(",").split(",")]
     wrong = [repr(part.strip()) for part in parts if not re.fullmatch(r"[0-9]{1,18}", part.strip())]
     if wrong:
         raise ParameterError(f"{source} has {named(wrong)}, but category ids are integers from 0 on: correct it.")
@@ -85,22 +81,16 @@ def category_ids(given: str | None, classes: Sequence[str]) -> tuple[int, ...]:
     return ids
 
 
-def read_lines(file: Path) -> list[str]:
-    """Return the lines of a text that aren't blank, without spaces around: UTF-8, or UTF-16 with its byte-order mark.
+def _names(file: Path) -> list[str]:
+    """Return the lines of a file of names.
 
     Raises:
-        CheckpointError: it can't be read, or isn't such text.
+        CheckpointError: it can't be read, or a name has a control character.
     """
     try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{file} can't be read ({error.strerror}): name a file of text.") from error
-    encoding = next((name for mark, name in ENCODINGS.items() if content.startswith(mark)), "utf-8")
-    try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{file} can't be read as text, one entry a line: save it as UTF-8.") from error
-    if "\0" in text:
-        raise CheckpointError(f"{file} has NUL bytes, as UTF-16 without its byte-order mark has: save it as UTF-8.")
-    # Not splitlines, which also ends lines at characters that a name may have.
-    return [line.strip() for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
+        names = read_lines(file)
+    except ParameterError as error:
+        raise CheckpointError(str(error)) from error
+    if odd := [name for name in names if any(unicodedata.category(one) == "Cc" for one in name)]:
+        raise CheckpointError(f"{file} has control characters in {named([repr(name) for name in odd])}: remove them.")
+    return names

@@ -15,7 +15,8 @@ import onnx
 from resnest_core import tensors
 from resnest_core.card import ModelCard
 from resnest_core.errors import ImageError, ParameterError
-from resnest_core.images import check_image, image_files, load_image, read_file
+from resnest_core.image_folder import image_files
+from resnest_core.images import check_image, load_image, read_file
 from resnest_core.preprocess import prepare, stack
 from resnest_export.to_onnx import save_with_card
 

@@ -6,6 +6,7 @@ import hmac
 import ipaddress
 import logging
 import math
+import re
 import time
 from hashlib import sha256
 from pathlib import Path
@@ -16,10 +17,13 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
 from resnest_core.errors import ParameterError
+from resnest_core.messages import named
+from resnest_core.text_files import numbered_lines
 from resnest_server.fair_order import CLIENT
 from resnest_server.problems import RateLimitedError, UnauthorizedError
 from resnest_server.settings import MEGAPIXEL, Settings
 
+KEY = re.compile("[!-~]+")
 CHECK_SECONDS = 1.0  # between checks of the key file
 IPV6_PREFIX = 64  # bits of an address that name a client's network (RFC 4291)
 log = logging.getLogger(__name__)
@@ -65,11 +69,18 @@ class Keys:
 
     def _read(self, path: Path) -> None:
         try:
-            stamp, lines = _stamp(path), path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            stamp, lines = _stamp(path), numbered_lines(path)
+        except OSError as error:
             raise ParameterError(f"The file of keys {path} can't be read: name one with a key a line.") from error
-        keys = [line.partition("#")[0].strip() for line in lines]
-        hashes = [_hash(key) for key in keys if key]
+        except ParameterError as error:
+            raise ParameterError(f"The file of keys can't be read: {error}") from error
+        keys = {number: line for number, line in lines.items() if not line.startswith("#")}
+        if wrong := [number for number, key in keys.items() if not KEY.fullmatch(key)]:
+            raise ParameterError(
+                f"The file of keys {path} has no key in line {named(wrong)}: a key is printable ASCII without spaces, "
+                "and comments stand on lines of their own, after #."
+            )
+        hashes = [_hash(key) for key in keys.values()]
         if not hashes:
             raise ParameterError(f"The file of keys {path} holds no key: put one on a line.")
         self._stamp, self._of_file = stamp, hashes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 from opentelemetry import trace
 from pythonjsonlogger.json import JsonFormatter
@@ -12,6 +13,31 @@ from resnest_server.request_context import REQUEST_ID
 from resnest_server.settings import Settings
 
 TEXT = "%(asctime)s %(levelname)s %(message)s"
+
+
+class TextFormatter(logging.Formatter):
+    """Writes control characters, which a client may have sent, as escapes, so that one record can't look like two.
+
+    Lines of a traceback are indented.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
+        return escaped(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the name is logging's
+        return _indented(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802 - the name is logging's
+        return _indented(super().formatStack(stack_info))
+
+
+def escaped(text: str) -> str:
+    """Return a text with escapes such as `\\n` in place of what isn't printable."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {escaped(line)}" for line in text.split("\n"))
 
 
 def configure(settings: Settings) -> None:
@@ -25,7 +51,7 @@ def configure(settings: Settings) -> None:
             rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
         )
         if settings.log_format == "json"
-        else logging.Formatter(TEXT)
+        else TextFormatter(TEXT)
     )
     root = logging.getLogger()
     root.handlers = [handler]

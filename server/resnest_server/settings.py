@@ -118,7 +118,8 @@ class Settings(BaseSettings):
 
     api_keys: Secrets = Field(default=(), description="Keys that clients may use, separated by commas.")
     api_keys_file: Path | None = Field(
-        default=None, description="File with one key per line, read again when it changes. `#` begins a comment."
+        default=None,
+        description="File with one key per line, read again when it changes. Lines that begin with `#` are comments.",
     )
     insecure: bool = Field(default=False, description="Serve without keys on an address that other machines can reach.")
     rate_limit: str | None = Field(

@@ -138,6 +138,7 @@ def test_the_figures_and_what_they_are_of(
         "partial": False,
         "images": {"annotated": 12, "evaluated": 12, "missing": [], "unusable": {}, "not_annotated": 0},
         "classes": {"evaluated": 3, "only_in_model": [], "only_in_annotations": []},
+        "objects_without_mask": 0,
         "model": {
             "name": "fake",
             "checkpoint": "none",
@@ -571,7 +572,7 @@ def test_the_first_images_only(data: list[object], kept: Path, figures: Path, mo
         (["--images", ROOT / "tests" / "client"], ParameterError, "None of the 12 annotated images is in"),
         (["--output", "figures.txt"], ParameterError, "--output figures.txt must be a FILE.json."),
         (["--results", "kept.json"], ParameterError, "--results kept.json must be a FILE.jsonl"),
-        (["--results", "a.jsonl", "--output", "a.json"], ParameterError, "a.json will hold the detections, beside"),
+        (["--results", "a.jsonl", "--output", "a.json"], ParameterError, "a.json holds the detections themselves"),
         (["--results", ROOT / "README.md" / "a.jsonl"], ParameterError, "can't be written"),
         (["--concurrency", "2"], ParameterError, "--concurrency is for --url"),
         (["--url", "http://x", "--runtime", "openvino"], ParameterError, "--runtime can't be chosen with --url"),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from resnest_core.detections import Detections
 from resnest_core.drawing import MASK_OPACITY, class_color, draw, encode
 from resnest_core.errors import ParameterError
+from resnest_core.fonts import class_label, load
 from resnest_core.images import Pixels, load_image
 from resnest_core.runtimes.fake import FAKE_CARD
 from tests.core.examples import DATA, MASK_SIZE, random_boxes, random_detections, seeds
@@ -65,6 +66,22 @@ def test_lines_and_text_grow_with_the_image() -> None:
     large = draw(plain(3000, 3000), one((1000, 1000, 2000, 2000), (3000, 3000)), FAKE_CARD)
     shares = [(image != GREY).any(axis=2).mean() for image in (small, large)]
     assert shares[1] == pytest.approx(shares[0], rel=0.5)
+
+
+@pytest.mark.parametrize("name", ["Škoda", "собака", "كلب", "猫", "कुत्ता", "dog\ncat", "Ấ"])
+def test_names_in_any_script_are_drawn_whole_and_never_as_boxes(name: str) -> None:
+    """Of two names of two characters each that no font has, empty boxes would look the same."""
+    card = FAKE_CARD.model_copy(update={"classes": ("a", "b", name)})
+    picture = draw(plain(200, 300), one((20, 60, 280, 160), (200, 300)), card)
+    label = picture[:60]
+    text, font = class_label(name, 2)
+    assert text in (name, "#2", "Skoda", "dog cat", "A")
+    ink = np.argwhere(label.max(axis=2) < 100)
+    ground = np.argwhere((label == class_color(2)).all(axis=2))
+    assert len(ink) > 20 and len(ground) > len(ink)
+    assert (ink.min(0) > ground.min(0)).all() and (ink.max(0) <= ground.max(0)).all()
+    drawn = load(font, 10).getmask(f"{text} 0.90")
+    assert drawn.getbbox()[2] <= ground.max(0)[1] - ground.min(0)[1]
 
 
 def test_below_the_threshold_nothing_is_drawn_and_the_image_is_left_as_it_was() -> None:

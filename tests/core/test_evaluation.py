@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 from resnest_core.card import ModelCard, read_card
 from resnest_core.detections import Detections
 from resnest_core.errors import ImageError, ParameterError
-from resnest_core.evaluation import FIGURES, Annotations, compare, evaluate, read_annotations, results
+from resnest_core.evaluation import FIGURES, Annotations, ImageId, compare, evaluate, read_annotations, results
 from resnest_core.images import Image, load_image
 from resnest_core.repository import network_path
 from resnest_core.runtimes.fake import FAKE_CARD
@@ -41,7 +41,7 @@ def official() -> COCO:
     return COCO(str(ANNOTATIONS))
 
 
-def ids(truth: Annotations) -> list[int]:
+def ids(truth: Annotations) -> list[ImageId]:
     return [image.id for image in truth.images]
 
 
@@ -325,11 +325,9 @@ def test_files_that_can_not_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "segmentation",
     [
-        None,
-        [],
         "outline",
-        [[]],
         [["a", "b"]],
+        [["a", "b", "c", "d", "e", "f"]],
         [1, 2, 3],
         {"size": [1000, 1000]},
         {"size": [10, 10], "counts": [100]},
@@ -342,7 +340,7 @@ def test_masks_that_are_none(written: Written, segmentation: object) -> None:
     square = [[0, 0, 100, 0, 100, 100, 0, 100]]
     first, second = CARS["annotations"]
     annotations = [{**first, "segmentation": square}, {**second, "segmentation": segmentation}]
-    with pytest.raises(ParameterError, match=r"an object of the image 1\.png has no mask, where others have"):
+    with pytest.raises(ParameterError, match=r"an object of the image 1\.png has no mask: its"):
         written(annotations=annotations)
 
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnest_core.errors import CheckpointError, ParameterError
+from resnest_core.text_files import read_lines
 from resnest_export.checkpoint import Checkpoint
-from resnest_export.class_files import category_ids, class_names, read_lines
+from resnest_export.class_files import category_ids, class_names
 from resnest_export.coco_classes import COCO
 
 
@@ -52,7 +53,7 @@ def test_marks_and_ends_of_lines_do_not_matter(tmp_path: Path, encoding: str, en
     [
         (None, "can't be read \\(No such file"),
         (b"\xff\xfe\x00", "can't be read as text"),
-        (b"caf\xe9\nbolt\n", "can't be read as text, one entry a line: save it as UTF-8"),
+        (b"caf\xe9\nbolt\n", "can't be read as text: save it as UTF-8"),
         ("nut\nbolt\n".encode("utf-16-le"), "has NUL bytes, as UTF-16 without its byte-order mark"),
         (b"nut\nbo\0lt\n", "has NUL bytes"),
     ],

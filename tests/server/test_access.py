@@ -83,12 +83,15 @@ def test_a_file_of_keys_is_read_again_when_it_changes(
     monkeypatch.setattr(access, "CHECK_SECONDS", 0)
     caplog.set_level(logging.INFO)
     path = tmp_path / "keys"
-    path.write_text("# ours\nold-key  # of last year\n\n")
+    path.write_text("# ours\nold-key\n\n")
     client = serve(FakeRuntime(), api_keys_file=path, api_keys="fixed-key")
     assert [status(client, **{"X-API-Key": key}) for key in ("old-key", "new-key", "fixed-key")] == [200, 401, 200]
     path.write_text("new-key\n")
     os.utime(path, (time.time() + 5, time.time() + 5))
     assert [status(client, **{"X-API-Key": key}) for key in ("old-key", "new-key", "fixed-key")] == [401, 200, 200]
+    path.write_text("new-key  # of this year\n")
+    os.utime(path, (time.time() + 7, time.time() + 7))
+    assert status(client, **{"X-API-Key": "new-key"}) == 200
     path.write_text("# nothing\n")
     os.utime(path, (time.time() + 9, time.time() + 9))
     assert status(client, **{"X-API-Key": "new-key"}) == 200  # the keys before stay in force
@@ -105,6 +108,34 @@ def test_files_of_keys_that_are_none(tmp_path: Path, content: str | bytes | None
         path.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(ParameterError, match="The file of keys"):
         create_app(Settings(api_keys_file=path))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_files_of_keys_of_other_systems(serve: Serve, tmp_path: Path, encoding: str, end: str) -> None:
+    path = tmp_path / "keys"
+    path.write_bytes(end.join(["first-key  ", "# of others", "", "\tse#cond#", "#third"]).encode(encoding))
+    client = serve(FakeRuntime(), api_keys_file=path)
+    keys = ["first-key", "se#cond#", "se", "#third", "third", "of others"]
+    assert [status(client, **{"X-API-Key": key}) for key in keys] == [200, 200, 401, 401, 401, 401]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"first\nsecond # of bob\n", "has no key in line 2: a key is printable ASCII without spaces"),
+        ("# keys\nschlüssel\n\na\u200bb\n".encode(), "has no key in line 2, 4: a key"),
+        (b"a\x1bb", "has no key in line 1: a key"),
+        ("key\n".encode("utf-16-le"), "keys has NUL bytes, as UTF-16 without its byte-order mark"),
+        ("schlüssel".encode("latin-1"), "keys can't be read as text: save it as UTF-8"),
+    ],
+)
+def test_lines_that_are_no_keys_are_told_by_their_number(tmp_path: Path, content: bytes, sentence: str) -> None:
+    path = tmp_path / "keys"
+    path.write_bytes(content)
+    with pytest.raises(ParameterError, match=f"^The file of keys .*{sentence}") as caught:
+        create_app(Settings(api_keys_file=path))
+    assert "second" not in str(caught.value) and "schlüssel" not in str(caught.value)
 
 
 def test_keys_are_not_shown() -> None:

@@ -13,6 +13,9 @@ import pytest
 
 from resnest_core.images import load_image
 from resnest_core.runtimes import FakeRuntime
+from tests.core.encoded_images import PIXELS, Page, tiff
+from tests.core.test_heif import avif, heic
+from tests.core.test_tiff import REDUCED, SMALL
 from tests.server.live import live
 from tests.server.test_serve import ROOT
 
@@ -21,8 +24,8 @@ PHOTOGRAPHS = (ROOT / "tests/data/parity/images/311303_small.jpg", ROOT / "tests
 
 
 def originals() -> list[bytes]:
-    """Return photographs as JPEG, PNG and WebP, small enough to be quick."""
-    images = []
+    """Return photographs as JPEG, PNG and WebP, and a few of other formats, small enough to be quick."""
+    images = [heic(), avif(), tiff(Page(SMALL, REDUCED, (Page(PIXELS),)), Page(PIXELS), big=True)]
     for path in PHOTOGRAPHS:
         pixels = cv2.cvtColor(cv2.resize(load_image(path), (96, 64)), cv2.COLOR_RGB2BGR)
         images += [cv2.imencode(suffix, pixels)[1].tobytes() for suffix in (".jpg", ".png", ".webp")]

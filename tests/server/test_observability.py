@@ -168,6 +168,41 @@ def test_the_log_as_text(capsys: pytest.CaptureFixture[str]) -> None:
         root.setLevel(level)
 
 
+def as_text(level: int, message: str, *arguments: object, error: Exception | None = None) -> str:
+    record = logging.LogRecord("resnest", level, __file__, 1, message, arguments, None)
+    if error is not None:
+        try:
+            raise error
+        except type(error):
+            record.exc_info = sys.exc_info()
+    return logs.TextFormatter(logs.TEXT).format(record)
+
+
+@pytest.mark.parametrize(
+    ("sent", "written"),
+    [
+        ("a\nb", "a\\nb"),
+        ("a\r\n2026-01-01 INFO b", "a\\r\\n2026-01-01 INFO b"),
+        ("\x1b[31mred\x07\0\x7f", "\\x1b[31mred\\x07\\x00\\x7f"),
+        ("\x85\u2028\u2029", "\\x85\\u2028\\u2029"),
+        ("a\u202eb\u2066", "a\\u202eb\\u2066"),
+        ("\udc80", "\\udc80"),
+        ("\U000e0001", "\\U000e0001"),
+        ("naïve 猫 © 🐈", "naïve 猫 © 🐈"),
+    ],
+)
+def test_control_characters_are_escaped_in_text(sent: str, written: str) -> None:
+    assert re.fullmatch(rf"[\d :,-]+ WARNING it: {re.escape(written)}", as_text(logging.WARNING, "it: %s", sent))
+
+
+def test_control_characters_of_a_traceback_are_escaped_in_text() -> None:
+    text = as_text(logging.ERROR, "failed", error=ValueError("a\x1b[31m\n2026-01-01 00:00:00,000 INFO b"))
+    first, *rest = text.split("\n")
+    assert first.endswith("ERROR failed") and rest[0] == "  Traceback (most recent call last):"
+    assert rest[-2:] == ["  ValueError: a\\x1b[31m", "  2026-01-01 00:00:00,000 INFO b"]
+    assert all(line.startswith("  ") for line in rest)
+
+
 def test_a_log_that_can_not_be_written_stops_nothing() -> None:
     port = free_port()
     command = [*RESNEST, "serve", "--port", str(port)]

@@ -12,7 +12,8 @@ from rich.console import Console
 from resnest_core.buckets import Buckets, bucket_size_hw
 from resnest_core.card import ModelCard
 from resnest_core.errors import ImageError, ParameterError
-from resnest_core.images import decode_image, image_files, read_file
+from resnest_core.image_folder import folder_contents, left_out_sentence
+from resnest_core.images import decode_image, read_file
 from resnest_core.preprocess import resized_size_hw
 
 MOST = 500  # maximum number of images in memory
@@ -38,9 +39,11 @@ def read_photographs(folder: Path, seed: int, console: Console) -> list[Photogra
     """
     if not folder.is_dir():
         raise ParameterError(f"There is no folder {folder}: --images names one of photographs.")
-    files = image_files(folder)
+    files, left_out = folder_contents(folder)
     if not files:
         raise ParameterError(f"The folder {folder} holds no images: name one that does.")
+    if left_out:
+        console.print(left_out_sentence(left_out), markup=False)
     if len(files) > MOST:
         chosen = np.random.default_rng(seed).choice(len(files), MOST, replace=False)
         console.print(f"Taking {MOST} of the {len(files)} images in {folder}.", markup=False)

@@ -10,9 +10,10 @@ from resnest_core.card import ModelCard
 from resnest_core.detections import Detections
 from resnest_core.detector import Detector
 from resnest_core.errors import ImageError
-from resnest_core.evaluation.annotations import AnnotatedImage, Annotations, read_annotations
+from resnest_core.evaluation.annotations import AnnotatedImage, Annotations, ImageId, read_annotations, read_image_ids
 from resnest_core.evaluation.class_match import ClassMatch
 from resnest_core.evaluation.figures import FIGURES, Figures, Scores, compare
+from resnest_core.evaluation.result_files import read_results
 from resnest_core.formats import coco
 
 __all__ = [
@@ -21,10 +22,13 @@ __all__ = [
     "Annotations",
     "ClassMatch",
     "Figures",
+    "ImageId",
     "Scores",
     "compare",
     "evaluate",
     "read_annotations",
+    "read_image_ids",
+    "read_results",
     "results",
 ]
 

@@ -47,6 +47,11 @@ class ClassMatch:
         return f"{which} both have: {', and '.join(parts)}{_alike(self)}."
 
 
+def all_classes(categories: Mapping[int, str]) -> ClassMatch:
+    """Return the match of a file's categories, names by id, with themselves."""
+    return ClassMatch(categories, (), (), {id_: id_ for id_ in categories})
+
+
 def match_classes(categories: Mapping[int, str], card: ModelCard, source: str) -> ClassMatch:
     """Match a file's categories, names by id, with a model's classes.
 

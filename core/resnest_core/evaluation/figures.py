@@ -12,7 +12,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from resnest_core.evaluation.annotations import Annotations
+from resnest_core.evaluation.annotations import Annotations, ImageId
 
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """As COCO orders them: average precision and recall, at IoU 0.50…0.95 unless named, also by the size of objects."""
@@ -33,7 +33,7 @@ class Scores:
 
 
 def compare(
-    annotations: Annotations, results: Iterable[Mapping[str, Any]], iou_type: str, image_ids: Sequence[int]
+    annotations: Annotations, results: Iterable[Mapping[str, Any]], iou_type: str, image_ids: Sequence[ImageId]
 ) -> Scores:
     """Compare detections with what is annotated.
 
@@ -44,14 +44,15 @@ def compare(
         iou_type: `bbox` or `segm`.
         image_ids: the images that count; objects and detections in others don't.
     """
-    counted = set(image_ids)
+    counted = {id_: annotations.numbers[id_] for id_ in image_ids}
     # Boxes aren't passed along with masks: areas would be those of the boxes then. mmdetection does the same.
     keys = ("image_id", "category_id", "score", REGIONS[iou_type])
     found = annotations.classes.with_ids_of_file(row for row in results if row["image_id"] in counted)
-    rows = [{key: row[key] for key in keys} for row in found]
+    rows = [{key: row[key] for key in keys} | {"image_id": counted[row["image_id"]]} for row in found]
+    truth = annotations.indices[iou_type]
     with redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(annotations.coco, _found(annotations.coco, rows), iou_type)
-        evaluation.params.imgIds = sorted(counted)
+        evaluation = COCOeval(truth, _found(truth, rows), iou_type)
+        evaluation.params.imgIds = sorted(counted.values())
         evaluation.params.catIds = list(annotations.category_ids)
         evaluation.evaluate()
         evaluation.accumulate()

@@ -10,7 +10,9 @@ from resnest_core.formats.native import BOX_DECIMALS, SCORE_DECIMALS
 from resnest_core.masks import mask_form, rle
 
 
-def coco(detections: Detections, card: ModelCard, *, masks: str = "rle", image_id: int = 0) -> list[dict[str, Any]]:
+def coco(
+    detections: Detections, card: ModelCard, *, masks: str = "rle", image_id: int | str = 0
+) -> list[dict[str, Any]]:
     """Return a list of `{"image_id", "category_id", "bbox": [x, y, width, height], "score", "segmentation"}`.
 
     COCO's masks are run lengths, whichever form `masks` names; `none` leaves them out.

@@ -20,7 +20,7 @@ def native(
     card: ModelCard,
     *,
     masks: str = "rle",
-    image_id: int = 0,  # noqa: ARG001 - as every format
+    image_id: int | str = 0,  # noqa: ARG001 - as every format
 ) -> dict[str, Any]:
     """Return `{"model", "image": {"width", "height"}, "detections": [{"box", "score", "label", "class", "mask"}]}`.
 

@@ -22,7 +22,7 @@ def roboflow(
     card: ModelCard,
     *,
     masks: str = "rle",
-    image_id: int = 0,  # noqa: ARG001 - as every format
+    image_id: int | str = 0,  # noqa: ARG001 - as every format
 ) -> dict[str, Any]:
     """Return `{"inference_id", "image": {"width", "height"}, "predictions": [{"x", "y", "width", "height", …}]}`.
 

@@ -21,7 +21,7 @@ def ultralytics(
     card: ModelCard,
     *,
     masks: str = "rle",
-    image_id: int = 0,  # noqa: ARG001 - as every format
+    image_id: int | str = 0,  # noqa: ARG001 - as every format
 ) -> dict[str, Any]:
     """Return `{"images": [{"shape": [height, width], "results": [ … ], "speed": {}}], "metadata": { … }}`.
 

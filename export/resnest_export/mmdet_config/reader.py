@@ -8,7 +8,8 @@ import re
 import warnings
 from pathlib import Path
 
-from resnest_core.errors import ConfigError
+from resnest_core.errors import ConfigError, ParameterError
+from resnest_core.text_files import decode_text
 from resnest_export.mmdet_config.expressions import Expressions
 from resnest_export.mmdet_config.merge import merged
 from resnest_export.mmdet_config.statements import BASE, Statements
@@ -60,9 +61,9 @@ def _read_file(path: Path, readers: tuple[Path, ...]) -> Section:
     if suffix not in (".py", ".json"):
         raise ConfigError(f"{path} isn't a configuration: give mmdetection's .py file.")
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} isn't a text in UTF-8: save it as UTF-8.") from error
+        text = decode_text(path.read_bytes(), path)
+    except ParameterError as error:
+        raise ConfigError(str(error)) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{path} can't be read ({reason}): check the path.") from error

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from resnest_client.bench.profiling.stages import Graph, read_graph
 from resnest_core.card import ModelCard, read_card
 from resnest_core.errors import ImageError, InvalidModelError, MissingExtraError, ParameterError
-from resnest_core.images import decode_image, image_files, read_file
+from resnest_core.image_folder import image_files
+from resnest_core.images import decode_image, read_file
 from resnest_core.repository import default_model, find_model, find_repository, installed_models
 
 
