@@ -12,6 +12,8 @@ import pytest
 
 from tests.quick import is_quick
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before PyTorch is loaded: idle threads spin otherwise
+
 SLOW_SECONDS = 3600
 """After which a test marked `slow` is ended; the others' limit stands in pyproject.toml."""
 

@@ -22,7 +22,7 @@ from resnest_core.errors import CheckpointError, InvalidModelError, ModelNotFoun
 from resnest_core.published import PUBLISHED
 from resnest_core.repository import network_path
 from resnest_export import commands, pipeline
-from resnest_export.check import check
+from resnest_export.check import Reference, check
 from resnest_export.checkpoint import Checkpoint, import_weights
 from resnest_export.coco_classes import COCO
 from resnest_export.deployed_detector import DeployedDetector
@@ -132,7 +132,7 @@ def test_figures_of_two_sizes_and_batches(fine_tuned: tuple[Path, str]) -> None:
 
 def test_check_refuses_another_network(fine_tuned: tuple[Path, str]) -> None:
     path = network_path(fine_tuned[0], "demo")
-    detector = build(ZOO["demo"].with_classes(len(NAMES)))
+    card, detector = read_card(path), build(ZOO["demo"].with_classes(len(NAMES)))
     weights = demo_state_dict(len(NAMES))
     for key, change, message in (
         ("roi_head.bbox_head.fc_reg.weight", 1.2, r"differs from PyTorch at 480×320 alone: \d+ detections, \d"),
@@ -140,7 +140,7 @@ def test_check_refuses_another_network(fine_tuned: tuple[Path, str]) -> None:
     ):
         detector.load_state_dict({**weights, key: weights[key] * change})
         with pytest.raises(InvalidModelError, match=message):
-            list(check(path, DeployedDetector(detector, read_card(path)), read_card(path)))
+            list(check(path, Reference(DeployedDetector(detector, card), card), card))
 
 
 @pytest.mark.usefixtures("quick")

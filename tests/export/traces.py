@@ -63,5 +63,5 @@ class _ContentPickler(pickle.Pickler):
     def persistent_id(self, obj: object) -> object:
         if isinstance(obj, torch.Tensor):
             data = obj.detach().contiguous().view(-1).view(torch.uint8).numpy()
-            return "tensor", str(obj.dtype), tuple(obj.shape), hashlib.sha256(data).hexdigest()
+            return "tensor", str(obj.dtype), tuple(obj.shape), hashlib.sha256(data.tobytes()).hexdigest()
         return ("set", *sorted(obj)) if isinstance(obj, set) else None
