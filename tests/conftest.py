@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.groups import group
 from tests.quick import is_quick
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before PyTorch is loaded: idle threads spin otherwise
@@ -35,13 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
         if is_quick(item):
             item.add_marker("quick")
-
-
-@pytest.fixture(scope="session")
-def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of this run's, which pytest-xdist's workers share."""
-    own = tmp_path_factory.getbasetemp()
-    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    group(items)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ class Traces:
     The key doesn't see functions that a test replaces, so tests that plant a fault in code don't use it.
 
     Args:
-        folder: where the traces lie; several processes may share it.
+        folder: where the traces lie.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,9 +43,7 @@ class Traces:
     def _cached(self, network: DeployedDetector, card: ModelCard) -> onnx.ModelProto:
         file = self._folder / f"{digest((network, card.has_masks, card.size_divisor))}.onnx"
         if not file.exists():
-            part = file.with_suffix(f".{os.getpid()}")
-            onnx.save(self._trace(network, card), part)
-            part.replace(file)
+            onnx.save(self._trace(network, card), file)
         return onnx.load(file)
 
 
