@@ -4,44 +4,39 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from tests.groups import LONGEST_FIRST, ROOT, SHARED, group
+from tests.groups import GROUPS, LONGEST_FIRST, SHARED, group_of, sort_by_group
+
+ROOT = Path(__file__).parents[1]
 
 
-class Item(SimpleNamespace):
-    """A test as far as `group` looks at it."""
-
-    def add_marker(self, mark: pytest.MarkDecorator) -> None:
-        (self.group,) = mark.args
-
-
-def grouped(*tests: tuple[str, tuple[str, ...]]) -> list[tuple[str, str]]:
-    items: list[Any] = [Item(path=ROOT / path, fixturenames=fixtures) for path, fixtures in tests]
-    group(cast(list[pytest.Item], items))
-    return [(item.path.relative_to(ROOT).as_posix(), item.group) for item in items]
-
-
-def test_a_file_is_a_group_unless_one_of_its_tests_shares_something() -> None:
-    assert grouped(
-        ("tests/b.py", ()), ("tests/a.py", ("triton_home",)), ("tests/c.py", ("traces",)), ("tests/a.py", ())
-    ) == [("tests/c.py", "exports"), ("tests/a.py", "triton"), ("tests/a.py", "triton"), ("tests/b.py", "tests/b.py")]
+def test_files_that_share_a_fixture_are_one_group_and_others_are_their_own() -> None:
+    assert (
+        group_of("tests/triton/test_eval.py::test_a[x]") == group_of("tests/export/test_parity.py::test_b") == "triton"
+    )
+    assert group_of("tests/core/test_card.py::test_a[tests/triton/]") == "tests/core/test_card.py"
 
 
 def test_the_longest_come_first_and_others_keep_their_order() -> None:
-    last = next(name for name in reversed(LONGEST_FIRST) if name.endswith(".py"))
-    tests: list[tuple[str, tuple[str, ...]]] = [("tests/z.py", ()), ("tests/a.py", ()), (last, ()), ("tests/z.py", ())]
-    assert [path for path, _ in grouped(*tests)] == [last, "tests/z.py", "tests/z.py", "tests/a.py"]
+    paths = ["tests/z.py::test_a", "tests/a.py::test_a", "tests/server/page/test_use.py::test_a", "tests/z.py::test_b"]
+    items: list[Any] = [SimpleNamespace(nodeid=path) for path in paths]
+    sort_by_group(items)
+    assert [item.nodeid for item in items] == [paths[2], paths[0], paths[3], paths[1]]
 
 
-@pytest.mark.parametrize("name", LONGEST_FIRST)
-def test_every_group_listed_exists(name: str) -> None:
-    assert name in SHARED.values() or Path(ROOT, name).is_file()
+@pytest.mark.parametrize("name", [*LONGEST_FIRST, *(path for paths in GROUPS.values() for path in paths)])
+def test_what_is_listed_exists(name: str) -> None:
+    assert name in GROUPS or Path(ROOT, name).exists()
 
 
-def test_every_shared_fixture_exists(request: pytest.FixtureRequest) -> None:
-    known = {fixture for item in request.session.items for fixture in getattr(item, "fixturenames", ())}
-    if len({item.path for item in request.session.items}) > 100:  # the whole suite was collected
-        assert known >= SHARED.keys()
+def test_files_that_use_a_shared_fixture_are_in_its_group(request: pytest.FixtureRequest) -> None:
+    wrong = {
+        (item.nodeid.partition("::")[0], fixture)
+        for item in request.session.items
+        for fixture in SHARED.keys() & set(getattr(item, "fixturenames", ()))
+        if group_of(item.nodeid) != SHARED[fixture]
+    }
+    assert not wrong, "list these files in GROUPS"
