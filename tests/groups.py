@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
-
-if TYPE_CHECKING:
-    from xdist.remote import Producer
-    from xdist.scheduler import LoadScopeScheduling
 
 GROUPS = {
     "exports": (
@@ -54,14 +50,14 @@ def sort_by_group(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order[group_of(item.nodeid)])
 
 
-def group_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+def group_scheduler(config: pytest.Config, log: Any) -> Any:
     """Return a scheduler that gives each worker one group after the other, in the order of the tests.
 
     pytest-xdist's own `loadgroup` does the same by marks, but doesn't see them with pytest 9.2.
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class GroupScheduling(LoadScopeScheduling):
+    class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
         def _split_scope(self, nodeid: str) -> str:
             return group_of(nodeid)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from typer.testing import CliRunner
 from resnest_core import cli, load_detector
 from resnest_core.card import METADATA_KEY, ModelCard, read_card
 from resnest_core.errors import CheckpointError, InvalidModelError, ModelNotFoundError, ParameterError, ResNeStError
+from resnest_core.preprocess import PreparedImage
 from resnest_core.published import PUBLISHED
 from resnest_core.repository import network_path
+from resnest_export import check as checking
 from resnest_export import commands, pipeline
 from resnest_export.check import Reference, check
 from resnest_export.checkpoint import Checkpoint, import_weights
@@ -320,6 +322,33 @@ def test_a_file_that_fails_its_check_replaces_nothing(
         with pytest.raises(type(failure)):
             pipeline.export_detector(ExportRequest("demo", checkpoint, tmp_path), lambda _: None)
         assert [(file, file.read_bytes()) for file in path.parent.iterdir()] == ([(path, before)] if before else [])
+
+
+def test_pytorch_answers_once_for_all_files_that_are_compared_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = read_card(network_path(REPOSITORY, "demo"))
+    widths = []
+
+    def run(_network: object, images: Sequence[PreparedImage], *_: object) -> list[Any]:
+        widths.append(images[0].pixels.shape[1])
+        return []
+
+    monkeypatch.setattr(checking, "run_network", run)
+    reference = Reference(DeployedDetector(torch.nn.Identity(), card), card)
+    for _ in range(2):
+        assert reference.at(1) is not reference.at(2)
+    assert widths == [480, 256]
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "passive"), ("active", "active")])
+def test_idle_threads_of_pytorch_do_not_spin_unless_told_to(
+    before: str | None, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", before or "")
+    if before is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    with pytest.raises(ModelNotFoundError):
+        commands.export("nothing")
+    assert os.environ["OMP_WAIT_POLICY"] == after
 
 
 def test_pytorch_has_no_more_threads_than_the_quota_allows(monkeypatch: pytest.MonkeyPatch) -> None:
