@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import resnest_core  # noqa: F401 - turns off other packages' reports before a test imports them
+from tests.groups import group_scheduler, sort_by_group
 from tests.quick import is_quick
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before PyTorch is loaded: idle threads spin otherwise
 
 SLOW_SECONDS = 3600
 """After which a test marked `slow` is ended; the others' limit stands in pyproject.toml."""
@@ -33,6 +38,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
         if is_quick(item):
             item.add_marker("quick")
+    sort_by_group(items)
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return group_scheduler(config, log)
 
 
 @pytest.fixture(scope="session")

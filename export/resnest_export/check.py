@@ -25,6 +25,8 @@ PHOTOGRAPH = Path(__file__).with_name("data") / "photograph.jpg"
 FOUND = 0.99  # minimum share of PyTorch's detections
 EXTRA = 2  # maximum number of detections that PyTorch doesn't have
 MASK = 0.01  # tolerance of mask probabilities
+THRESHOLDS = (0.0, 0.0, 1.0)
+"""Of a photograph, its mirror image and its upside-down image; the last has no detections, as no score exceeds 1."""
 BATCH_SCORE, BATCH_PIXELS = 1e-4, 0.01  # tolerances between batched and single images
 
 
@@ -97,30 +99,45 @@ def worst(figures: Iterable[Agreement]) -> Agreement:
     )
 
 
-def check(
-    path: Path, network: DeployedDetector, card: ModelCard, runtime: type[Runtime] = OnnxRuntime
-) -> Iterator[str]:
-    """Compare the file at `path` with `network` at two sizes, singly and in a batch of three; yield lines of results.
+class Reference:
+    """What a network, run by PyTorch, finds on the images of `check`; computed once, for all files compared with it.
+
+    Args:
+        network: as it is deployed, in fp32.
+        card: of the network.
+    """
+
+    def __init__(self, network: DeployedDetector, card: ModelCard) -> None:
+        self._network, self._card = network, card
+        self._found: dict[int, tuple[list[PreparedImage], list[Detections]]] = {}
+
+    def at(self, divisor: int) -> tuple[list[PreparedImage], list[Detections]]:
+        """Return the images in the model's size divided by `divisor`, and the detections on them."""
+        if divisor not in self._found:
+            long, short = self._card.test_scale
+            scaled = self._card.model_copy(update={"test_scale": (long // divisor, short // divisor)})
+            pixels = load_image(PHOTOGRAPH)
+            images = [prepare(p, scaled) for p in (pixels, pixels[:, ::-1], pixels[::-1])]
+            self._found[divisor] = images, run_network(self._network, images, THRESHOLDS, self._card)
+        return self._found[divisor]
+
+
+def check(path: Path, reference: Reference, card: ModelCard, runtime: type[Runtime] = OnnxRuntime) -> Iterator[str]:
+    """Compare the file at `path` with PyTorch at two sizes, singly and in a batch of three; yield lines of results.
 
     Raises:
-        InvalidModelError: the file's detections differ from the network's; for a precision below fp32 differences are
-            only reported.
+        InvalidModelError: the file's detections differ from PyTorch's; for a precision below fp32 differences are only
+            reported.
     """
-    # For a photograph, its mirror image and its upside-down image; the last has no detections, as no score exceeds 1.
-    thresholds = (0.0, 0.0, 1.0)
-    pixels = load_image(PHOTOGRAPH)
     is_exact = card.precision == "fp32"
     with InProcessDetector(runtime.load(path)) as detector:
         for divisor in (1, 2):
-            long, short = card.test_scale
-            scaled = card.model_copy(update={"test_scale": (long // divisor, short // divisor)})
-            images = [prepare(p, scaled) for p in (pixels, pixels[:, ::-1], pixels[::-1])]
+            images, expected = reference.at(divisor)
             height, width = images[0].pixels.shape[:2]
-            reference = run_network(network, images, thresholds, card)
-            batch = detector.infer(images, thresholds, [True] * len(images))
-            singles = [detector.infer([i], [t], [True])[0] for i, t in zip(images, thresholds, strict=True)]
+            batch = detector.infer(images, THRESHOLDS, [True] * len(images))
+            singles = [detector.infer([i], [t], [True])[0] for i, t in zip(images, THRESHOLDS, strict=True)]
             for kind, answers in (("alone", singles), ("in a batch of 3", batch)):
-                figures = worst(agreement(a, b, card) for a, b in zip(reference, answers, strict=True))
+                figures = worst(agreement(a, b, card) for a, b in zip(expected, answers, strict=True))
                 differs = figures.found < FOUND or figures.extra > EXTRA or figures.mask_difference > MASK
                 if is_exact and differs:
                     raise InvalidModelError(f"The file differs from PyTorch at {width}×{height} {kind}: {figures}.")

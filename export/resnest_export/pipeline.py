@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,7 +20,7 @@ from resnest_core.masks import THRESHOLD
 from resnest_core.published import PUBLISHED
 from resnest_core.repository import network_path
 from resnest_core.runtimes import RUNTIMES, preferred_runtime
-from resnest_export.check import check
+from resnest_export.check import Reference, check
 from resnest_export.checkpoint import Checkpoint, import_weights, load_checkpoint
 from resnest_export.class_files import category_ids, class_names
 from resnest_export.configured import ConfiguredDetector, configured_detector, difference_lines, explained
@@ -89,6 +90,12 @@ class ExportSource:
         """Lines for the report: which weights and settings were taken, and what differs from the published detector."""
         return (*self.checkpoint.notes, *self.configured.notes, *difference_lines(self.configured))
 
+    @cached_property
+    def reference(self) -> Reference:
+        """What PyTorch finds with the detector, in which nothing is folded or transformed."""
+        card = self.card(Precision.FP32)
+        return Reference(DeployedDetector(self.detector, card), card)
+
     def card(self, precision: Precision, config: DetectorConfig | None = None) -> ModelCard:
         """Return the card of the model in a precision, or that of another configuration."""
         request = self.request
@@ -139,8 +146,7 @@ def export_network(source: ExportSource, gate: Gate | None, report: Callable[[st
         is_fp32 = precision is Precision.FP32
         exact = part if is_fp32 else Path(folder) / "exact.onnx"
         export_onnx(source.detector, exact_card, exact, winograd=winograd)
-        network = DeployedDetector(source.detector, exact_card)
-        for line in check(exact, network, exact_card):
+        for line in check(exact, source.reference, exact_card):
             report(line if is_fp32 else f"The network in fp32: {line}")
         fastest = RUNTIMES[preferred_runtime("cpu").name]
         if precision is Precision.INT8:
@@ -148,7 +154,7 @@ def export_network(source: ExportSource, gate: Gate | None, report: Callable[[st
         elif not is_fp32:
             save_with_card(onnx.load(exact), card, part)
         if precision in ON_CPUS:
-            for line in check(part, network, card, fastest):
+            for line in check(part, source.reference, card, fastest):
                 report(line)
         if gate:
             if source.config != source.whole:

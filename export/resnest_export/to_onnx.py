@@ -79,7 +79,9 @@ def _trace(network: DeployedDetector, card: ModelCard) -> onnx.ModelProto:
     if has_masks:
         example = (*example, torch.ones(2, 1, dtype=torch.bool))  # type: ignore[assignment]
     dynamic = ({0: batch, 1: height, 2: width}, *({0: batch} for _ in example[1:]))
-    with torch.no_grad(), _quiet():
+    # PyTorch's cache of fake tensors costs more than it saves where sizes are symbols: 3 of 21 s for the demo.
+    uncached = torch._dynamo.config.patch(fake_tensor_cache_enabled=False)
+    with torch.no_grad(), _quiet(), uncached:
         program = torch.onnx.export(
             torch.export.export(
                 network,

@@ -8,6 +8,6 @@ from tests.export.traces import Traces
 
 
 @pytest.fixture(scope="session")
-def traces() -> Traces:
+def traces(tmp_path_factory: pytest.TempPathFactory) -> Traces:
     """Networks traced once per session: a trace of the demo takes 20 s of CPU time."""
-    return Traces()
+    return Traces(tmp_path_factory.mktemp("traces"))

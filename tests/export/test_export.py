@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from typer.testing import CliRunner
 from resnest_core import cli, load_detector
 from resnest_core.card import METADATA_KEY, ModelCard, read_card
 from resnest_core.errors import CheckpointError, InvalidModelError, ModelNotFoundError, ParameterError, ResNeStError
+from resnest_core.preprocess import PreparedImage
 from resnest_core.published import PUBLISHED
 from resnest_core.repository import network_path
+from resnest_export import check as checking
 from resnest_export import commands, pipeline
-from resnest_export.check import check
+from resnest_export.check import Reference, check
 from resnest_export.checkpoint import Checkpoint, import_weights
 from resnest_export.coco_classes import COCO
 from resnest_export.deployed_detector import DeployedDetector
@@ -31,6 +33,7 @@ from resnest_export.models.detector import TwoStageDetector
 from resnest_export.precision import Precision
 from resnest_export.request import ExportRequest
 from resnest_export.to_onnx import export_onnx
+from tests.export.traces import Traces
 from tests.weights import DEMO, REPOSITORY, demo_state_dict
 
 NAMES = ("nut", "bolt", "washer", "rivet")
@@ -132,7 +135,7 @@ def test_figures_of_two_sizes_and_batches(fine_tuned: tuple[Path, str]) -> None:
 
 def test_check_refuses_another_network(fine_tuned: tuple[Path, str]) -> None:
     path = network_path(fine_tuned[0], "demo")
-    detector = build(ZOO["demo"].with_classes(len(NAMES)))
+    card, detector = read_card(path), build(ZOO["demo"].with_classes(len(NAMES)))
     weights = demo_state_dict(len(NAMES))
     for key, change, message in (
         ("roi_head.bbox_head.fc_reg.weight", 1.2, r"differs from PyTorch at 480×320 alone: \d+ detections, \d"),
@@ -140,7 +143,7 @@ def test_check_refuses_another_network(fine_tuned: tuple[Path, str]) -> None:
     ):
         detector.load_state_dict({**weights, key: weights[key] * change})
         with pytest.raises(InvalidModelError, match=message):
-            list(check(path, DeployedDetector(detector, read_card(path)), read_card(path)))
+            list(check(path, Reference(DeployedDetector(detector, card), card), card))
 
 
 @pytest.mark.usefixtures("quick")
@@ -209,13 +212,14 @@ def test_published_accuracy_goes_with_the_weights_and_not_with_the_name() -> Non
     assert ap(published, name="fruit", precision=Precision.BF16) is None
 
 
-def test_demo_as_committed_comes_of_this_code(tmp_path: Path) -> None:
+def test_demo_as_committed_comes_of_this_code(tmp_path: Path, traces: Traces) -> None:
     """The same network to the last node, and nothing in it that changes from one export to the next."""
     path = tmp_path / "model.onnx"
     detector = build(ZOO["demo"])
     import_weights(detector, demo_state_dict())
     committed = network_path(REPOSITORY, "demo")
-    export_onnx(detector, read_card(committed), path)
+    with traces.shared():
+        export_onnx(detector, read_card(committed), path)
     made, stored = onnx.load(path), onnx.load(committed)
     for model in (made, stored):
         # Rebuilt from folded weights, they differ in their last bits.
@@ -318,6 +322,33 @@ def test_a_file_that_fails_its_check_replaces_nothing(
         with pytest.raises(type(failure)):
             pipeline.export_detector(ExportRequest("demo", checkpoint, tmp_path), lambda _: None)
         assert [(file, file.read_bytes()) for file in path.parent.iterdir()] == ([(path, before)] if before else [])
+
+
+def test_pytorch_answers_once_for_all_files_that_are_compared_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = read_card(network_path(REPOSITORY, "demo"))
+    widths = []
+
+    def run(_network: object, images: Sequence[PreparedImage], *_: object) -> list[Any]:
+        widths.append(images[0].pixels.shape[1])
+        return []
+
+    monkeypatch.setattr(checking, "run_network", run)
+    reference = Reference(DeployedDetector(torch.nn.Identity(), card), card)
+    for _ in range(2):
+        assert reference.at(1) is not reference.at(2)
+    assert widths == [480, 256]
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "passive"), ("active", "active")])
+def test_idle_threads_of_pytorch_do_not_spin_unless_told_to(
+    before: str | None, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", before or "")
+    if before is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    with pytest.raises(ModelNotFoundError):
+        commands.export("nothing")
+    assert os.environ["OMP_WAIT_POLICY"] == after
 
 
 def test_pytorch_has_no_more_threads_than_the_quota_allows(monkeypatch: pytest.MonkeyPatch) -> None:

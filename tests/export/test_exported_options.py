@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from resnest_core.runtimes import OnnxRuntime, OpenVinoRuntime
-from resnest_export.check import check
+from resnest_export.check import Reference, check
 from resnest_export.checkpoint import Checkpoint
 from resnest_export.deployed_detector import DeployedDetector
 from resnest_export.mmdet_config.settings import (
@@ -104,7 +104,8 @@ def test_exported_detectors_answer_what_pytorch_answers(
     card = make_card(config, classes, ids, Checkpoint({}, None, "0" * 64), Path("mine.pth"))
     detector, path = filled(settings, monkeypatch), tmp_path / "model.onnx"
     export_onnx(detector, card, path)
+    reference = Reference(DeployedDetector(detector, card), card)
     for runtime in (OnnxRuntime, OpenVinoRuntime):
-        lines = list(check(path, DeployedDetector(detector, card), card, runtime))
+        lines = list(check(path, reference, card, runtime))
         print(*lines, sep="\n")
         assert len(lines) == 6 and not any("with nothing found" in line for line in lines)

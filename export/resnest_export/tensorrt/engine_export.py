@@ -89,8 +89,7 @@ def _checked_graph(
     card, exact_card = source.card(precision), source.card(Precision.FP32)
     exact, path = folder / "float32.onnx", folder / "fixed_size.onnx"
     graph = engine_graph(source.detector, exact_card, Precision.FP32, exact)
-    network = DeployedDetector(source.detector, exact_card)
-    for line in check(exact, network, exact_card):
+    for line in check(exact, source.reference, exact_card):
         report(f"The engine's network in fp32: {line}")
     count = candidates(source.detector, card)
     report(
@@ -108,7 +107,7 @@ def _checked_graph(
         report(f"Not compared with PyTorch in {precision.value}: ONNX Runtime can't run {precision.value} on a CPU.")
         return graph
     runtime = UnoptimizedOnnxRuntime if precision is Precision.FP8 else OnnxRuntime
-    for line in check(path, network, card, runtime):
+    for line in check(path, source.reference, card, runtime):
         report(f"The engine's network in {precision.value}: {line}")
     if source.request.gate:
         _hold_against_gate(source, source.request.gate, onnx_path, runtime.load(path), folder, report)
