@@ -197,6 +197,39 @@ def test_triton_restarted_is_found_again(stack: Stack) -> None:
     assert [found["class"] for found in answer["detections"]] == FOUND
 
 
+@pytest.mark.parametrize("model", ["demo_network", "demo_preprocess"])
+def test_a_model_whose_process_is_killed_is_loaded_again(stack: Stack, model: str) -> None:
+    """As the kernel does where a container's memory is short."""
+    script = (
+        "import os, pathlib\n"
+        "for folder in pathlib.Path('/proc').glob('[0-9]*'):\n"
+        f"    if b'/{model}/' in (folder / 'cmdline').read_bytes() and int(folder.name) != os.getpid():\n"
+        "        os.kill(int(folder.name), 9)\n"
+        "        print(folder.name)\n"
+        "        break"
+    )
+    began = time.monotonic()
+    assert stack.execute("triton", "python3", "-c", script).strip().isdecimal()
+    time.sleep(1)
+    while True:
+        answer = patiently(stack)
+        assert [found["class"] for found in answer["detections"]] == FOUND
+        if f"{model} is loaded again" in stack.compose("logs", "--no-color", "triton"):
+            break
+        assert time.monotonic() - began < PATIENCE_SECONDS
+    print(f"{model}: {time.monotonic() - began:.1f} s")
+    stack.compose("up", "--detach", "--wait", "triton", "gateway")  # both are healthy
+
+
+@pytest.mark.parametrize("service", ["triton", "gateway"])
+def test_a_process_that_exceeds_its_containers_memory_harms_nobody(stack: Stack, service: str) -> None:
+    greedy = "x = []\nwhile True: x.append(bytearray(2**26))"
+    with pytest.raises(AssertionError):
+        stack.execute(service, "python3", "-c", greedy)
+    assert [found["class"] for found in patiently(stack)["detections"]] == FOUND
+    stack.compose("up", "--detach", "--wait", "triton", "gateway")
+
+
 def test_sizes_and_memory(stack: Stack) -> None:
     base = int(run("docker", "image", "inspect", "--format", "{{.Size}}", "python:3.11-slim-bookworm"))
     for service in ("gateway", "triton"):

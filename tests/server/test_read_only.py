@@ -61,12 +61,13 @@ def url() -> Iterator[str]:
 BODY = PHOTOGRAPH.read_bytes()
 
 
-@pytest.mark.parametrize("body", ["image", "drawing", "form", "JSON"])
+@pytest.mark.parametrize("body", ["image", "drawing", "form", "large form", "JSON"])
 def test_every_body_is_answered(url: str, body: str) -> None:
     requests = {
         "image": {"content": BODY},
         "drawing": {"content": BODY, "headers": {"Accept": "image/png"}},
         "form": {"files": [("file", BODY)]},
+        "large form": {"files": [("file", BODY + bytes(3_000_000))]},
         "JSON": {"json": {"image": base64.b64encode(BODY).decode()}},
     }
     answer = httpx.post(f"{url}/v1/detect", timeout=60, **requests[body])  # type: ignore[arg-type]
