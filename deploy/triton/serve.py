@@ -48,6 +48,12 @@ def command(home: Home, repository: Path, *, host: str, http_port: int, grpc_por
     ]
 
 
+def extended(command: Sequence[str], more: Sequence[str]) -> list[str]:
+    """Return a command with more options, which replace those of the same name."""
+    names = {option.partition("=")[0] for option in more}
+    return [*(option for option in command if option.partition("=")[0] not in names), *more]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Build what is missing, and run the server."""
     parser = argparse.ArgumentParser(description="Start a Triton Inference Server that is built from a wheel.")
@@ -65,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     home = build(asked.home)
     project = asked.project or install_project(home, home.folder / "project")
     ports = {name: getattr(asked, name) for name in ("host", "http_port", "grpc_port", "metrics_port")}
-    server = [*command(home, asked.repository, **ports), *asked.more]
+    server = extended(command(home, asked.repository, **ports), asked.more)
     sys.exit(supervise(server, asked.http_port, home.environment(project)))
 
 

@@ -35,6 +35,8 @@ from typing import Any
 POLL_SECONDS = 1.0
 PROBE_SECONDS = 10.0  # without an answer, until a small image is sent
 PATIENCE_SECONDS = 10.0  # for its answer, at least
+FIRST_SECONDS = 60.0  # for the first answer of a model, whose speed isn't known
+RETRY_SECONDS = 3.0  # after a model couldn't be loaded
 PATIENCE = 10  # times the mean duration of requests, at least: a busy model answers late
 LOAD_SECONDS = 600.0
 MAX_RELOADS = 3  # one after the other that didn't help
@@ -126,7 +128,8 @@ class Stubs:
         dead = {pid for pid, state in states.items() if state in BROKEN_STATES and pid in self._models}
         broken = {pid: self._models[pid] for pid in dead & self._suspects - self._handled}
         self._suspects = dead
-        self._handled |= set(broken)
+        self._handled = (self._handled | set(broken)) & states.keys()  # the number of one that is gone may come again
+        self._models = {pid: model for pid, model in self._models.items() if pid in states}
         return broken
 
     def _states(self) -> dict[int, str]:
@@ -170,6 +173,7 @@ class Supervisor:
         self._ensembles: dict[str, Progress] = {}
         self._failed: dict[str, str] = {}  # by ensemble; set by probes
         self._reloads: dict[str, int] = {}
+        self._broken: dict[str, tuple[str, float]] = {}  # by model: why, and when it is to be loaded again
 
     def run(self) -> int:
         """Watch the server until it ends, and return its exit status."""
@@ -185,8 +189,11 @@ class Supervisor:
 
     def _look(self) -> None:
         for pid, model in self._stubs.broken().items():
-            self._mend(model, f"its process {pid} died or was stopped")
+            self._broken.setdefault(model, (f"its process {pid} died or was stopped", 0.0))
             kill(pid)
+        for model, (reason, due) in list(self._broken.items()):
+            if time.monotonic() >= due:
+                self._mend(model, reason)
         try:
             self._probe()
         except (OSError, ValueError, KeyError):
@@ -194,7 +201,7 @@ class Supervisor:
         for name, reason in list(self._failed.items()):
             del self._failed[name]
             for part in self._ensembles[name].parts:
-                self._mend(part, f"{name} failed on a small image ({reason})")
+                self._broken.setdefault(part, (f"{name} failed on a small image ({reason})", 0.0))
             self._ensembles[name].since = time.monotonic()
 
     def _mend(self, model: str, reason: str) -> None:
@@ -210,8 +217,11 @@ class Supervisor:
             self._api.load_again(model)
         except OSError as error:
             say(f"{model} can't be loaded: {error}")
-        else:
-            say(f"{model} is loaded again, in {time.monotonic() - start:.1f} s.")
+            self._broken[model] = f"it couldn't be loaded ({error})", time.monotonic() + RETRY_SECONDS
+            return
+        say(f"{model} is loaded again, in {time.monotonic() - start:.1f} s.")
+        del self._broken[model]
+        if not self._broken:
             self._trouble.unlink(missing_ok=True)
 
     def _probe(self) -> None:
@@ -232,7 +242,7 @@ class Supervisor:
                 self._reloads.pop(part, None)
         is_due = time.monotonic() - known.since > PROBE_SECONDS
         if is_due and (known.probe is None or not known.probe.is_alive()) and name not in self._failed:
-            patience = max(PATIENCE_SECONDS, PATIENCE * known.mean_seconds)
+            patience = max(PATIENCE_SECONDS, PATIENCE * known.mean_seconds) if known.answered else FIRST_SECONDS
             known.probe = threading.Thread(target=self._detect, args=(name, patience), daemon=True)
             known.probe.start()
 
@@ -240,7 +250,8 @@ class Supervisor:
         try:
             self._api.detect(name, patience)
         except OSError as error:
-            self._failed[name] = str(error) or type(error).__name__
+            if not self._broken:  # else it fails because of what is being mended
+                self._failed[name] = str(error) or type(error).__name__
 
 
 def parts_of(config: Mapping[str, Any]) -> list[str]:

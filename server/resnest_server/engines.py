@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
@@ -27,6 +28,7 @@ from resnest_server.settings import Settings
 from resnest_server.timings import Timings
 
 POLL_SECONDS = 1.0  # between looks at a network that has failed
+RELOAD_SECONDS = 30.0  # at least, between times that it is loaded again
 
 log = logging.getLogger(__name__)
 tracer = trace.get_tracer("resnest_server")
@@ -92,8 +94,8 @@ class Engine(ABC):
 class LocalEngine(Engine):
     """Runs a network in this process.
 
-    One that fails a few times in a row isn't ready, and is tried on a test image until it answers again; `load`, if
-    given, loads it anew, once it has failed on that.
+    One that fails is tried on a test image. If it fails on that, it isn't ready until it answers again; `load`, if
+    given, loads it anew.
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class LocalEngine(Engine):
         self._host: HostThreads | None = None
         self._health = ModelHealth(self.name)
         self._watcher: asyncio.Task[None] | None = None
+        self._load_from = 0.0
         self._batcher = Batcher(
             detector,
             max_batch=settings.max_batch,
@@ -160,8 +163,8 @@ class LocalEngine(Engine):
     async def _run(self, image: PreparedImage, score_threshold: float, want_masks: bool) -> Inference:
         try:
             ran = await self._batcher.infer(image, score_threshold, want_masks)
-        except InferenceError as error:
-            self._health.failed(shortened(error.__cause__))
+        except InferenceError:
+            self._health.failed()
             raise
         self._health.answered()
         return ran
@@ -184,7 +187,10 @@ class LocalEngine(Engine):
                 log.exception("%s can't be tried.", self.name)
 
     async def _load_again(self, load: Callable[[], InProcessDetector]) -> None:
+        """Load the network anew, not more often than every RELOAD_SECONDS."""
+        if time.monotonic() < self._load_from:
+            return
+        self._load_from = time.monotonic() + RELOAD_SECONDS
         log.warning("%s is loaded again.", self.name)
-        old, self._detector = self._detector, await asyncio.to_thread(load)
-        self._batcher.detector = self._detector
-        old.close()
+        # The old one isn't closed: a batch may still run on it. It goes with the last one that holds it.
+        self._detector = self._batcher.detector = await asyncio.to_thread(load)

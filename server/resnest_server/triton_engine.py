@@ -24,7 +24,9 @@ from resnest_server.timings import Timings
 
 POLL_SECONDS = 1.0  # between readiness checks
 PATIENCE_SECONDS = 5.0  # time-out of a readiness check
-PROBE_SECONDS = 10.0  # time-out of a test image
+PROBE_SECONDS = 10.0  # time-out of a test image, at least
+PATIENCE = 10  # times the mean duration of requests, at least
+FULL_QUEUE = "Exceeds maximum queue size"  # Triton's words
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +128,7 @@ class TritonEngine(Engine):
 
         headers: dict[str, str] = {}
         propagate.inject(headers)
+        start = time.monotonic()
         try:
             result = await self._client.infer(
                 self.name,
@@ -137,19 +140,19 @@ class TritonEngine(Engine):
             )
         except InferenceServerException as error:
             raise self._meaning(error) from error
-        self._health.answered()
+        self._health.answered(time.monotonic() - start)
         return result
 
     def _meaning(self, error: Exception) -> Exception:
         """Return what an error of Triton means here; one that isn't the image's fault is logged with Triton's words."""
         meaning = triton_ensemble.read_error(error, self.name, self._url)
         if isinstance(meaning, ImageError):
-            self._health.answered()
+            self._health.answered(self._health.mean_seconds)
             return meaning
         log.error("%s: Triton says: %s", self.name, shortened(error))
         if isinstance(meaning, RuntimeUnavailableError | ModelNotFoundError):
             return RuntimeUnavailableError(f"{self.name} is away in Triton: try again later.")
-        self._health.failed(shortened(error))
+        self._health.failed()
         return RuntimeUnavailableError(f"{self.name} fails in Triton: try again later.")
 
     async def _watch(self) -> None:
@@ -169,11 +172,15 @@ class TritonEngine(Engine):
             await asyncio.sleep(POLL_SECONDS)
 
     async def _probe(self) -> None:
-        """Send an image that is known to be good."""
+        """Send an image that is known to be good; a busy model gets longer to answer it."""
+        seconds = max(PROBE_SECONDS, PATIENCE * self._health.mean_seconds)
+        start = time.monotonic()
         try:
-            await self._infer(PROBE_IMAGE, 1.0, False, PROBE_SECONDS)
+            await self._infer(PROBE_IMAGE, 1.0, False, seconds)
         except ImageError:
             pass  # too narrow for this model, which has answered
         except Exception as error:  # any failure: the next probe may succeed
-            cause = error.__cause__ or error
-            self._health.probe_failed(shortened(cause))
+            cause = shortened(error.__cause__ or error)
+            has_answered_others = self._health.silent_seconds < time.monotonic() - start
+            if FULL_QUEUE not in cause and not has_answered_others:
+                self._health.probe_failed(cause)

@@ -138,7 +138,7 @@ def is_whole(data: bytes) -> bool:
 
 def fuzz(count: int, say: Callable[[str], None] = print) -> None:
     process = psutil.Process()
-    with live(FakeRuntime(), log_level="error", header_seconds=0.3, body_seconds=0.3) as url:
+    with live(FakeRuntime(), log_level="error", header_seconds=0.3, body_seconds=0.3, idle_seconds=1) as url:
         port = httpx.URL(url).port or 80
         with ThreadPoolExecutor(CLIENTS) as pool:
             warm = list(pool.map(lambda request: answer(port, request), requests(300, 1)))

@@ -23,7 +23,7 @@ from typing_extensions import Self
 
 from deploy.triton import supervise
 from deploy.triton.home import Home, build, install_project
-from deploy.triton.serve import command
+from deploy.triton.serve import command, extended
 from resnest_core.buckets import Buckets
 from resnest_core.card import read_card
 from resnest_core.closeable import Closeable
@@ -48,6 +48,7 @@ class TritonServer(Closeable):
     ) -> None:
         self.http_port, self.grpc_port, self.metrics_port = free_ports(3)
         self.log = log
+        self.repository = repository
         self._environment = home.environment(project)
         self._command = command(
             home,
@@ -57,7 +58,7 @@ class TritonServer(Closeable):
             grpc_port=self.grpc_port,
             metrics_port=self.metrics_port,
         )
-        self._command += more
+        self._command = extended(self._command, more)
         if supervised:
             self._command[:0] = [sys.executable, supervise.__file__, f"--http-port={self.http_port}", "--"]
         self.process: subprocess.Popen[bytes] | None = None

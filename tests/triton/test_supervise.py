@@ -155,9 +155,9 @@ def test_a_model_that_hangs_is_loaded_again_and_at_last_the_server_ends(monkeypa
     look(4)
     assert not api.loaded
     api.hangs = True
-    look(3)
+    look(4)
     assert api.loaded[:2] == ["m_preprocess", "m_network"]
-    look(12)
+    look(20)
     assert server.ended
     assert len(api.loaded) == 2 * supervise.MAX_RELOADS
     supervise.trouble_file(1).unlink(missing_ok=True)
@@ -191,3 +191,25 @@ def test_dead_processes_are_told_once(tmp_path: Path) -> None:
     stubs.broken()
     put(3, "S")
     assert stubs.broken() == {}
+
+
+@pytest.mark.triton
+def test_a_model_that_can_not_be_loaded_at_first_is_tried_again(supervised: TritonServer, url: str) -> None:
+    """Memory may still be short after the kernel has killed a process."""
+    expected = rows_of(post(url).json()["detections"])
+    code = supervised.repository / "demo_network" / "1" / "model.py"
+    good = code.read_text()
+    code.write_text("raise MemoryError('this once')\n")
+    try:
+        processes(supervised, "demo_network")[0].kill()
+        end = time.monotonic() + RECOVERY_SECONDS
+        while "can't be loaded" not in supervised.log.read_text():
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        assert "demo_network" in (supervise.check(supervised.http_port) or "")
+    finally:
+        code.write_text(good)
+    while (answer := post(url)).status_code != 200:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert rows(answer) == pytest.approx(expected, abs=0.01)
