@@ -22,6 +22,7 @@ GROUPS = {
 SHARED = {"traces": "exports", "triton_home": "triton", "exported_mask_rcnn_s50": "triton", "chromium": "browser"}
 """Fixtures of a session that take long to make, and the group of the files that use them."""
 LONGEST_FIRST = (
+    "tests/client/bench/test_load.py",  # short, but an interrupt crashes Python once OpenVINO has converted a model
     "exports",
     "triton",
     "tests/export/test_parity_of_configs.py",
