@@ -138,14 +138,18 @@ def is_whole(data: bytes) -> bool:
 
 def fuzz(count: int, say: Callable[[str], None] = print) -> None:
     process = psutil.Process()
-    with live(FakeRuntime(), log_level="error", header_seconds=0.3, body_seconds=0.3, idle_seconds=1) as url:
+    runtime = FakeRuntime(before_run=lambda _: runtime.calls.clear())
+    with live(runtime, log_level="error", header_seconds=0.3, body_seconds=0.3, idle_seconds=1) as url:
         port = httpx.URL(url).port or 80
+
+        def ask(seed: int, count: int) -> Counter[str]:
+            return Counter(answer(port, request) for request in requests(count, seed))
+
         with ThreadPoolExecutor(CLIENTS) as pool:
-            warm = list(pool.map(lambda request: answer(port, request), requests(300, 1)))
+            statuses = sum(pool.map(ask, range(CLIENTS), [100] * CLIENTS), Counter[str]())
             settled, files, threads = process.memory_info().rss, process.num_fds(), process.num_threads()
-            statuses = Counter(warm)
             start = time.monotonic()
-            statuses.update(pool.map(lambda request: answer(port, request), requests(count, 2)))
+            statuses = sum(pool.map(ask, range(CLIENTS, 2 * CLIENTS), [count // CLIENTS] * CLIENTS), statuses)
         image = originals()[0]
         assert httpx.post(f"{url}/v1/detect", content=image).status_code == 200
         grown = (process.memory_info().rss - settled) / 2**20
