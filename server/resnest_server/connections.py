@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import resource
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -60,7 +60,8 @@ class Connections:
 
     def admit(self, new: Connection) -> bool:
         """Count a connection, and let another one make room where there are too many; False: none can, so close it."""
-        for crowd in self._crowds(new):
+        crowd = self._crowd(new)
+        if crowd:
             waiting = [(since, other) for other in crowd if (since := other.waiting_since) is not None]
             if not waiting:
                 return False
@@ -80,11 +81,11 @@ class Connections:
         if not self._counts[connection.address]:
             del self._counts[connection.address]
 
-    def _crowds(self, new: Connection) -> list[list[Connection]]:
-        """Return the connections of which one has to make room: those of the new one's address, or else all."""
+    def _crowd(self, new: Connection) -> Collection[Connection]:
+        """Return the connections of which one has to make room: those of the new one's address, all, or none."""
         if self._per_address is not None and self._counts[new.address] >= self._per_address:
-            return [[other for other in self._open if other.address == new.address]]
-        return [list(self._open)] if len(self._open) >= self._limit else []
+            return [other for other in self._open if other.address == new.address]
+        return self._open if len(self._open) >= self._limit else ()
 
 
 def connections_that_fit(wanted: int) -> int:

@@ -173,24 +173,19 @@ class LocalEngine(Engine):
         """Try a network that has failed on a test image, and load it anew where it fails on that."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            if not self._health.has_failed:
-                continue
-            try:
-                image = prepare(PROBE_PIXELS, self.card)
+            if self._health.has_failed:
                 try:
-                    await self._run(image, 1.0, False)
-                except InferenceError as error:
-                    self._health.probe_failed(shortened(error.__cause__))
-                    if self._load:
-                        await self._load_again(self._load)
-            except Exception:  # the next round may succeed
-                log.exception("%s can't be tried.", self.name)
+                    await self._probe()
+                except Exception:  # the next round may succeed
+                    log.exception("%s can't be tried.", self.name)
 
-    async def _load_again(self, load: Callable[[], InProcessDetector]) -> None:
-        """Load the network anew, not more often than every RELOAD_SECONDS."""
-        if time.monotonic() < self._load_from:
-            return
-        self._load_from = time.monotonic() + RELOAD_SECONDS
-        log.warning("%s is loaded again.", self.name)
-        # The old one isn't closed: a batch may still run on it. It goes with the last one that holds it.
-        self._detector = self._batcher.detector = await asyncio.to_thread(load)
+    async def _probe(self) -> None:
+        try:
+            await self._run(prepare(PROBE_PIXELS, self.card), 1.0, False)
+        except InferenceError as error:
+            self._health.probe_failed(shortened(error.__cause__))
+            if self._load and time.monotonic() >= self._load_from:
+                self._load_from = time.monotonic() + RELOAD_SECONDS
+                log.warning("%s is loaded again.", self.name)
+                # The old one isn't closed: a batch may still run on it. It goes with the last one that holds it.
+                self._detector = self._batcher.detector = await asyncio.to_thread(self._load)

@@ -129,7 +129,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._refuse(self._refusal)
         # A header that doesn't end, or lines around a body's chunks that don't.
         if self._quiet_bytes > self._limits.max_header_bytes:
-            self._refuse(long_header(f"{self._limits.max_header_bytes:,} bytes"))
+            self._refuse(self._long_header)
         self._watch_headers()
 
     def pause_writing(self) -> None:
@@ -187,10 +187,14 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def _awaits_headers(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
+    @property
+    def _long_header(self) -> Refusal:
+        return long_header(f"{self._limits.max_header_bytes:,} bytes")
+
     def _count_header(self, size: int) -> None:
         self._header_bytes += size
         if self._header_bytes > self._limits.max_header_bytes:
-            self._stop(long_header(f"{self._limits.max_header_bytes:,} bytes"))
+            self._stop(self._long_header)
 
     def _watch_headers(self) -> None:
         """Start the clock of a request's headers, or stop it when they have come."""

@@ -31,13 +31,14 @@ class ModelHealth:
         self.mean_seconds = 0.0
         """Of the last answers, about."""
 
-    def answered(self, seconds: float = 0.0) -> None:
-        """Note that the model has answered an image, in so many seconds."""
+    def answered(self, seconds: float | None = None) -> None:
+        """Note that the model has answered an image, in so many seconds if they tell how busy it is."""
         if self._reason:
             log.warning("%s answers again.", self._model)
         self._has_failed, self._reason = False, None
         self._answered = time.monotonic()
-        self.mean_seconds += (seconds - self.mean_seconds) / MEAN_OVER
+        if seconds is not None:
+            self.mean_seconds += (seconds - self.mean_seconds) / MEAN_OVER
 
     def failed(self) -> None:
         """Note that it failed on an image. The image may be the cause: a test image has to tell."""

@@ -131,7 +131,7 @@ def _read(*places: Sequence[tuple[str, Any]]) -> Parameters:
                 _set(in_place, name, checked)
         for name, value in in_place.items():
             _set(found, name, value)
-    return Parameters.model_validate(found)
+    return Parameters.model_construct(**found)  # each value was checked
 
 
 def _set(found: dict[str, Any], name: str, value: Any) -> None:

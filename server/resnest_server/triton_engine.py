@@ -147,7 +147,7 @@ class TritonEngine(Engine):
         """Return what an error of Triton means here; one that isn't the image's fault is logged with Triton's words."""
         meaning = triton_ensemble.read_error(error, self.name, self._url)
         if isinstance(meaning, ImageError):
-            self._health.answered(self._health.mean_seconds)
+            self._health.answered()
             return meaning
         log.error("%s: Triton says: %s", self.name, shortened(error))
         if isinstance(meaning, RuntimeUnavailableError | ModelNotFoundError):

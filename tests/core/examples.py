@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from resnest_core.detections import Detections
+from resnest_core.errors import ImageError
+from resnest_core.images import decode_image
 from resnest_core.runtimes.fake import FAKE_CARD
 
 DATA = Path(__file__).parents[1] / "data"
@@ -62,3 +64,13 @@ def random_detections(seed: int, *, count: int = 5, classes: int = 3, masks: boo
         masks=maps if masks else None,
         image_size_hw=size_hw,
     )
+
+
+def check_decoding(data: bytes) -> None:
+    """Decode an image that may be damaged: what comes is pixels, at most 50,000, or an error of one sentence."""
+    try:
+        pixels = decode_image(data, max_pixels=50_000)
+    except ImageError as error:
+        assert "\n" not in str(error) and str(error).endswith(".")
+        return
+    assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3 and 0 < pixels.size <= 150_000
