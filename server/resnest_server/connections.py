@@ -31,7 +31,7 @@ class Connection(Protocol):
         ...
 
     def end_soon(self) -> None:
-        """Close the connection after the answer in progress; that says so, if it hasn't begun."""
+        """Close the connection after the next answer that can say so."""
         ...
 
 

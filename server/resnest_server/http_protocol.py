@@ -94,8 +94,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._close()
 
     def end_soon(self) -> None:
-        """See `Connection.end_soon`."""
-        if self.cycle is not None:
+        """See `Connection.end_soon`. An answer that has begun couldn't say so any more: the next one does."""
+        if self.cycle is not None and not self.cycle.response_started:
             self.cycle.keep_alive = False
 
     # The transport's events.

@@ -160,7 +160,8 @@ def test_while_ending_each_answer_closes_its_connection() -> None:
     with serving(RESNEST_RUNTIME="onnxruntime") as (url, process), httpx.Client(base_url=url, timeout=60) as client:
         assert "Connection" not in client.get("/health/ready").headers
         with connected(url) as busy:  # so that the server doesn't end at once
-            busy.sendall(SLOW_BODY)
+            busy.sendall(POST + b"Content-Length: 10000\r\nExpect: 100-continue\r\n\r\n")
+            assert busy.recv(1000).startswith(b"HTTP/1.1 100 ")  # it is being read
             process.send_signal(signal.SIGTERM)
             until(lambda: client.get("/health/ready").status_code == 503)
             refused = client.post("/v1/detect", content=picture())
