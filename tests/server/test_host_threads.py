@@ -79,6 +79,7 @@ def test_pixels_are_bounded_and_every_job_is_done_on_several_threads() -> None:
             for number, (result, size) in enumerate(zip(results, sizes, strict=True))
         )
         assert await host.run(lambda: 7, 10) == 7
+        host._threads.shutdown()  # a thread ends its job after its result is known
         assert not host._order._clients and not host._order.running and not host._order.pixels
         host.close()
 
