@@ -18,7 +18,7 @@ from resnest_core.messages import shortened
 from resnest_server.body_stream import limited_stream
 from resnest_server.disconnects import ClientLeftError
 from resnest_server.json_image import read_json
-from resnest_server.off_loop import off_loop
+from resnest_server.off_loop import COPIED_INLINE_BYTES, INLINE_BYTES, off_loop
 from resnest_server.problems import BodyTooLargeError, SlowBodyError, UnsupportedMediaTypeError
 from resnest_server.settings import Settings
 
@@ -72,8 +72,8 @@ async def read_body(request: Request, settings: Settings, hold: Callable[[int], 
         image, parameters = read_json(body)
         return Body([image], parameters)
 
-    is_whole = media_type != JSON and len(blocks) == 1  # there is nothing to do
-    return await off_loop(whole, 0 if is_whole else sum(map(len, blocks)))
+    inline = INLINE_BYTES if media_type == JSON else COPIED_INLINE_BYTES
+    return await off_loop(whole, sum(map(len, blocks)), inline)
 
 
 async def _of_form(request: Request, stream: AsyncGenerator[bytes, None], settings: Settings) -> Body:
@@ -97,8 +97,8 @@ async def _of_form(request: Request, stream: AsyncGenerator[bytes, None], settin
             named = shortened(repr(others[0]))
             raise ParameterError(f"The form has a file in its field {named}: put each image into {FIELD!r}.")
         parameters = [(name, value) for name, value in parts if isinstance(value, str)]
-        # A copy of megabytes: not on the event loop.
-        return Body([await off_loop(file.file.read, file.size or 0) for file in files], parameters)
+        images = [await off_loop(file.file.read, file.size or 0, COPIED_INLINE_BYTES) for file in files]
+        return Body(images, parameters)
     finally:
         await form.close()
 
