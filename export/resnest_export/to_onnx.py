@@ -19,7 +19,7 @@ from resnest_export.batch_norm_folding import fold_batch_norm
 from resnest_export.deployed_detector import DeployedDetector
 from resnest_export.models.detector import TwoStageDetector
 from resnest_export.onnx_domain import DOMAIN, VERSION
-from resnest_export.ops.functions import SOFT_NMS, function_bodies
+from resnest_export.ops.functions import function_bodies
 from resnest_export.winograd import use_winograd
 
 OPSET = 18
@@ -39,8 +39,7 @@ def export_onnx(detector: TwoStageDetector, card: ModelCard, path: Path, *, wino
     if winograd:
         use_winograd(detector)
     model = trace(DeployedDetector(detector, card), card)
-    uses_soft_nms = any(node.op_type == SOFT_NMS for node in model.graph.node)
-    model.functions.extend(function_bodies(soft_nms=uses_soft_nms))
+    model.functions.extend(function_bodies(model.graph))
     save_with_card(model, card, path)
 
 

@@ -3,9 +3,11 @@
 import math
 from dataclasses import replace
 
+import onnx
 import pytest
 import torch
 
+from resnest_core.repository import network_path
 from resnest_export.batch_norm_folding import fold_batch_norm
 from resnest_export.mmdet_config.settings import (
     AnchorSettings,
@@ -21,7 +23,7 @@ from resnest_export.models.heads import ConvFCBBoxHead, FCNMaskHead
 from resnest_export.models.resnest import SplitAttention
 from resnest_export.models.roi_heads import CascadeRoIHead, pool
 from resnest_export.ops.topk import topk
-from tests.weights import keys
+from tests.weights import REPOSITORY, keys
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -75,6 +77,24 @@ def test_split_attention_weighs_the_splits_by_a_softmax() -> None:
         x = torch.rand(2, 4, 5, 6)
         splits = torch.relu(layer.bn0(layer.conv(x)))
         torch.testing.assert_close(layer(x), 0.75 * splits[:, :4] + 0.25 * splits[:, 4:])
+
+
+@pytest.mark.parametrize("radix", [2, 3])
+def test_split_attention_is_the_published_formula(radix: int) -> None:
+    torch.manual_seed(0)
+    layer, x = SplitAttention(6, radix=radix).eval(), torch.randn(2, 6, 5, 7)
+    with torch.no_grad():
+        splits = torch.unflatten(torch.relu(layer.bn0(layer.conv(x))), 1, (radix, -1))
+        pooled = splits.sum(1).mean((2, 3), keepdim=True)
+        logits = layer.fc2(torch.relu(layer.bn1(layer.fc1(pooled))))
+        expected = (splits * torch.unflatten(logits, 1, (radix, -1)).softmax(1)).sum(1)
+        torch.testing.assert_close(layer(x), expected)
+
+
+def test_exported_split_attention_has_no_fifth_dimension() -> None:
+    """Runtimes change the layout of the full maps for one."""
+    graph = onnx.shape_inference.infer_shapes(onnx.load(network_path(REPOSITORY, "demo"))).graph
+    assert max(len(value.type.tensor_type.shape.dim) for value in graph.value_info) == 4
 
 
 def test_rows_go_out_and_come_back() -> None:

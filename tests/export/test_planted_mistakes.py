@@ -26,7 +26,7 @@ from resnest_export.tensorrt import engine_export, fixed_size, graph
 from resnest_export.tensorrt.build import Built
 from resnest_export.tensorrt.builder import EngineOptions
 from resnest_export.tensorrt.engine_export import EngineTarget, export_engine
-from resnest_export.winograd import WinogradConvs
+from resnest_export.winograd import WinogradConv, WinogradConvs
 from tests.export import goldens
 from tests.export.untraced import Networks, same, scaled, without_tracing
 from tests.weights import DEMO, demo_state_dict
@@ -83,7 +83,7 @@ def wrong_folding(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def narrow_winograd(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the demo's heads, which are too narrow for it to pay, use Winograd's convolutions: no mistake."""
+    """Let the demo's convolutions, which are too narrow for it to pay, use Winograd's convolutions: no mistake."""
     monkeypatch.setattr(winograd, "SMALLEST_WIDTH", 1)
 
 
@@ -126,7 +126,7 @@ def test_without_a_mistake_it_is_written(
     assert not any(" 0 detections" in line for line in lines)
     (network,) = networks.values()
     kinds = [type(module) for module in network.modules()]
-    assert kinds.count(WinogradConvs) == 2 and nn.BatchNorm2d not in kinds
+    assert (kinds.count(WinogradConvs), kinds.count(WinogradConv)) == (2, 5) and nn.BatchNorm2d not in kinds
 
 
 def plant_in_engine(monkeypatch: pytest.MonkeyPatch) -> None:

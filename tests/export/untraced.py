@@ -57,7 +57,7 @@ def without_tracing(monkeypatch: pytest.MonkeyPatch) -> Networks:
 
     for module in (to_onnx, graph):
         monkeypatch.setattr(module, "trace", trace)
-        monkeypatch.setattr(module, "function_bodies", lambda **_: [])
+        monkeypatch.setattr(module, "function_bodies", lambda *_: [])
     monkeypatch.setattr(OnnxRuntime, "load", load)
     return networks
 

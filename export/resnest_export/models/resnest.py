@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own name
@@ -33,17 +35,27 @@ class SplitAttention(nn.Module):
         x = F.relu(self.bn0(self.conv(x)))
         return self.weighted_sum(x, self.weights(x))
 
-    def weights(self, x: Tensor) -> Tensor:
-        """Return the weights (B, radix, C, 1, 1) of the splits x (B, radix·C, H, W)."""
+    def weights(self, x: Tensor) -> list[Tensor]:
+        """Return the weights, each (B, C, 1, 1), of the splits in x (B, radix·C, H, W)."""
         # The mean of the sum is the sum of the means: no pass over the full maps for the sum.
-        pooled = torch.unflatten(x.mean((2, 3), keepdim=True), 1, (self.radix, -1)).sum(1)  # (B, C, 1, 1)
-        logits = self.fc2(F.relu(self.bn1(self.fc1(pooled))))  # (B, radix·C, 1, 1)
-        splits = torch.unflatten(logits, 1, (self.radix, -1))
-        return splits.softmax(1) if self.radix > 1 else splits.sigmoid()
+        pooled = sum_of(x.mean((2, 3), keepdim=True).chunk(self.radix, 1))  # (B, C, 1, 1)
+        logits = self.fc2(F.relu(self.bn1(self.fc1(pooled)))).chunk(self.radix, 1)
+        if self.radix == 1:
+            return [logits[0].sigmoid()]
+        if self.radix == 2:  # a softmax of two is a sigmoid of their difference
+            first = (logits[0] - logits[1]).sigmoid()
+            return [first, 1 - first]
+        return list(torch.stack(logits).softmax(0).unbind())
 
-    def weighted_sum(self, x: Tensor, weights: Tensor) -> Tensor:
-        """Return the splits x (B, radix·C, H, W), weighted and summed: (B, C, H, W)."""
-        return (torch.unflatten(x, 1, (self.radix, -1)) * weights).sum(1)
+    def weighted_sum(self, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        """Return the sum (B, C, H, W) of the splits in x (B, radix·C, H, W), each times its weights (B, C, 1, 1)."""
+        # Not as a product of five dimensions: runtimes change the layout of the full maps for one.
+        return sum_of([split * weight for split, weight in zip(x.chunk(self.radix, 1), weights, strict=True)])
+
+
+def sum_of(terms: Sequence[Tensor]) -> Tensor:
+    """Return the sum of one or more tensors of the same shape."""
+    return sum(terms[1:], terms[0])
 
 
 class Bottleneck(nn.Module):

@@ -1,4 +1,4 @@
-"""ONNX function bodies of the two operators in standard operators, so that an exported file runs anywhere.
+"""ONNX function bodies of our operators in standard operators, so that an exported file runs anywhere.
 
 ONNX Runtime inlines them; TensorRT takes the plugins of the same names instead. `resnest_export.ops.nms` and
 `resnest_export.ops.roi_align` say what the operators mean.
@@ -8,6 +8,7 @@ ONNX Runtime inlines them; TensorRT takes the plugins of the same names instead.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import onnx
 from onnxscript import FLOAT, INT32, INT64, script
@@ -159,10 +160,48 @@ def BatchedSoftNMS(
     return op.Cast(indices, to=6), op.Where(lowered > -3.0e38, lowered, infinity)
 
 
-SOFT_NMS = "BatchedSoftNMS"
+@script(resnest, default_opset=op)
+def WinogradConv(x: FLOAT[...], weights: FLOAT[...], bias: FLOAT[...], into: FLOAT[...], back: FLOAT[...]):
+    # `resnest_export.winograd` says what is computed. Tiles of 6×6 begin every 4 rows (T) and columns (U) of a map that
+    # is padded by 1 on the left and above, and to whole tiles on the right and below.
+    batch = op.Shape(x, start=0, end=1)
+    channels = op.Shape(weights, start=1, end=2)
+    out_channels = op.Shape(weights, start=2, end=3)
+    size = op.Shape(x, start=2, end=4)
+    count = (size + 3) / 4  # T, U
+    none = op.Constant(value_ints=[0, 0])
+    one = op.Constant(value_ints=[1, 1])
+    x = op.Pad(x, op.Concat(none, one, none, 4 * count - size + 1, axis=0))
+    x = op.Transpose(x, perm=[0, 2, 3, 1])  # (B, 4·T + 2, 4·U + 2, C)
+    rest = op.Constant(value_ints=[-1])
+    six = op.Constant(value_ints=[6])
+    width = op.Shape(x, start=2, end=3)
+    column = op.Constant(value_ints=[1])
+    inside = op.Unsqueeze(op.Range(0, 6, 1), op.Constant(value_ints=[0]))
+    rows = op.Unsqueeze(4 * op.Range(0, op.Gather(count, 0), 1), column) + inside  # (T, 6)
+    columns = op.Unsqueeze(4 * op.Range(0, op.Gather(count, 1), 1), column) + inside  # (U, 6)
+    x = op.Reshape(op.Gather(x, rows, axis=1), op.Constant(value_ints=[0, 0, 0, -1]))
+    x = op.Reshape(op.MatMul(into, x), op.Concat(rest, width, channels, axis=0))  # (B·T·6, 4·U + 2, C)
+    x = op.MatMul(into, op.Gather(x, columns, axis=1))  # (B·T·6, U, 6, C)
+    across = op.Shape(columns, start=0, end=1)
+    x = op.Reshape(x, op.Concat(rest, six, across, six, channels, axis=0))
+    x = op.Reshape(op.Transpose(x, perm=[1, 3, 0, 2, 4]), op.Concat(six * six, rest, channels, axis=0))
+    x = op.MatMul(x, weights)  # (36, B·T·U, C')
+    x = op.Reshape(x, op.Concat(six, six, rest, across, out_channels, axis=0))
+    x = op.MatMul(back, op.Transpose(x, perm=[2, 0, 3, 1, 4]))  # (B·T, 6, U, 4, C')
+    x = op.Reshape(x, op.Concat(batch, op.Shape(rows, start=0, end=1), six, rest, axis=0))
+    x = op.MatMul(back, x)  # (B, T, 4, U·4·C')
+    x = op.Reshape(x, op.Concat(batch, rest, 4 * across, out_channels, axis=0))
+    x = op.Slice(x, none, size, op.Constant(value_ints=[1, 2]))
+    return op.Transpose(x + bias, perm=[0, 3, 1, 2])
 
 
-def function_bodies(*, soft_nms: bool = False) -> list[onnx.FunctionProto]:
-    """Return the functions, to be appended to a model that calls them; that of soft-NMS only where it is used."""
-    bodies = (RoIAlignOnLevel, MultiLevelRoIAlign, BatchedNMS, *((BatchedSoftNMS,) if soft_nms else ()))
+ALWAYS = (RoIAlignOnLevel, MultiLevelRoIAlign, BatchedNMS)
+SOMETIMES: dict[str, Any] = {"BatchedSoftNMS": BatchedSoftNMS, "WinogradConv": WinogradConv}
+
+
+def function_bodies(graph: onnx.GraphProto | None = None) -> list[onnx.FunctionProto]:
+    """Return the functions, to be appended to a model of `graph`; those that few models call only where it does."""
+    called = {node.op_type for node in graph.node} if graph else set()
+    bodies = (*ALWAYS, *(body for name, body in SOMETIMES.items() if name in called))
     return [body.to_function_proto() for body in bodies]

@@ -47,7 +47,7 @@ class Float32Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         x = F.relu(self.block.bn0(self.block.conv(x)))
-        return self.block.weighted_sum(x, self.block.weights(x.float()).to(x.dtype))
+        return self.block.weighted_sum(x, [weight.to(x.dtype) for weight in self.block.weights(x.float())])
 
 
 def use_half(detector: TwoStageDetector, dtype: torch.dtype) -> None:
