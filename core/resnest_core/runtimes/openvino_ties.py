@@ -17,16 +17,23 @@ FAR = 1 << 23
 def decide_as_onnx(model: openvino.Model) -> None:
     """Change the TopK and NonMaxSuppression operators of a model that was converted from ONNX, in place.
 
-    ONNX's TopK takes the first of equal scores; OpenVINO's promises no order, and its `stable` mode takes a thousand
+    ONNX's TopK takes the first of equal scores; OpenVINO's promises no order, and its `stable` mode takes up to 900
     times as long. ONNX's NonMaxSuppression suppresses overlaps above the threshold, OpenVINO's also those at it. Of
-    equal scores OpenVINO's NonMaxSuppression takes the first, and ONNX's ArgMax is converted to a stable TopK.
+    equal scores OpenVINO's NonMaxSuppression takes the first, and ONNX's ArgMax is converted to a stable TopK. A TopK
+    of lowest scores, or not along the last axis, stays as it is: exported files have none.
     """
     for node in model.get_ordered_ops():
-        if node.get_type_name() == "TopK" and not node.get_attributes()["stable"]:
+        if node.get_type_name() == "TopK" and _is_of_highest_in_rows(node):
             _take_first_of_equals(node)
         elif node.get_type_name() == "NonMaxSuppression":
             _keep_overlaps_at_threshold(node)
     model.validate_nodes_and_infer_types()
+
+
+def _is_of_highest_in_rows(topk: Node) -> bool:
+    attributes, rank = topk.get_attributes(), topk.get_input_partial_shape(0).rank.get_length()
+    of_highest = attributes["mode"] == "max" and not attributes["stable"]
+    return of_highest and attributes["axis"] in (-1, rank - 1)
 
 
 def _take_first_of_equals(topk: Node) -> None:
@@ -46,7 +53,7 @@ def _take_first_of_equals(topk: Node) -> None:
         return op.constant(np.int32(value))
 
     def columns(table: Output, start: int, stop: int) -> Node:
-        return op.slice(table, *(op.constant(np.int32([value])) for value in (start, stop, 1, -1)))
+        return op.slice(table, *(op.constant(np.array([value], np.int32)) for value in (start, stop, 1, -1)))
 
     def best(values: Node, mode: str) -> list[Output]:
         return list(op.topk(values, count, -1, mode, "value", index_element_type="i32").outputs())
