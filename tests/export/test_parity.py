@@ -17,6 +17,7 @@ from resnest_core.detector import InProcessDetector
 from resnest_core.repository import network_path
 from resnest_export.models import ZOO, build
 from resnest_export.models.detector import TwoStageDetector
+from tests.core.networks import write_demo_of_equal_scores
 from tests.data.parity import compare
 from tests.export import goldens
 from tests.server.test_serve import serving
@@ -71,6 +72,21 @@ def test_demo_as_committed(photograph: str, runtime: str) -> None:
     with load_detector("demo", repository=REPOSITORY, runtime=runtime) as detector:
         answer = detector.detect(goldens.photograph_path(photograph))
     goldens.assert_agrees(goldens.load("demo", photograph), goldens.as_answer(answer))
+
+
+def test_proposals_of_equal_scores(tmp_path: Path) -> None:
+    """Which of equal anchors are proposals, both runtimes decide alike."""
+    path = write_demo_of_equal_scores(tmp_path / "model.onnx")
+    first, second = (load_detector(path, runtime=runtime) for runtime in RUNTIMES)
+    with first, second:
+        for photograph in ("000000458756", "311303_large"):
+            expected, answer = (
+                goldens.as_answer(each.detect(goldens.photograph_path(photograph), score_threshold=0.01))
+                for each in (first, second)
+            )
+            figures = compare.agreement(expected, answer, threshold=0.01)
+            assert figures["golden"] > 2
+            assert (figures["found"], figures["extra"]) == (1, 0), photograph
 
 
 @cases("mask_rcnn_s50", "cascade_rcnn_s101", quick=["mask_rcnn_s50"])
