@@ -23,6 +23,7 @@ NAMES = {
     "OpenVinoRuntime",
     "ProcessPoolExecutor",
     "build_engine",
+    "compile_model",
     "export_detector",
     "export_onnx",
     "fixed_size_graph",

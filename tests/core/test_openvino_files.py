@@ -47,6 +47,19 @@ def test_those_of_an_earlier_export_are_not_used(model: Path) -> None:
     assert not network.has_rt_info(openvino_files.ONNX_SHA256)  # it was converted
 
 
+@pytest.mark.parametrize("mark", ["", '<resnest_conversion value="1" />'])
+def test_those_of_another_conversion_are_not_used(model: Path, mark: str) -> None:
+    """The first conversion, which kept OpenVINO's own choice among equal scores, wrote no mark of its own."""
+    path = openvino_files.save(model)
+    text = path.read_text()
+    own = f'<{openvino_files.CONVERSION} value="{openvino_files.CURRENT_CONVERSION}" />'
+    assert openvino_files.read_network(model).has_rt_info(openvino_files.ONNX_SHA256)
+    assert text.count(own) == 1
+    path.write_text(text.replace(own, mark))
+    network = openvino_files.read_network(model)
+    assert not network.has_rt_info(openvino_files.ONNX_SHA256)  # it was converted
+
+
 def test_a_loaded_model_answers_alike_after_its_files_are_overwritten(model: Path) -> None:
     weights = openvino_files.save(model).with_suffix(".bin")
     with InProcessDetector(OpenVinoRuntime.load(model)) as detector:

@@ -1,14 +1,19 @@
-"""Batched NMS: by hand, against the reference, and the ONNX function body against both."""
+"""Batched NMS: by hand, against the reference, and the ONNX function body in both runtimes against both."""
+
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
+import openvino
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from resnest_core.runtimes import openvino_files
 from resnest_export.onnx_domain import DOMAIN, VERSION
 from resnest_export.ops.functions import function_bodies
 from resnest_export.ops.nms import batched_nms, batched_nms_reference, iou
@@ -16,8 +21,8 @@ from resnest_export.ops.nms import batched_nms, batched_nms_reference, iou
 INF = float("inf")
 
 
-def run_body(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, max_output: int) -> list[np.ndarray]:
-    """Run the operator's function body in ONNX Runtime."""
+def body(iou_threshold: float, max_output: int) -> onnx.ModelProto:
+    """Return a model of the operator and its function body."""
     node = onnx.helper.make_node(
         "BatchedNMS",
         ["boxes", "scores", "groups"],
@@ -40,10 +45,24 @@ def run_body(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float
     opsets = [onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid(DOMAIN, VERSION)]
     model = onnx.helper.make_model(graph, functions=function_bodies(), opset_imports=opsets, ir_version=10)
     onnx.checker.check_model(model)
-    session = onnxruntime.InferenceSession(model.SerializeToString())
+    return model
+
+
+def in_onnxruntime(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float, most: int) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(body(threshold, most).SerializeToString())
     feed = {"boxes": boxes.numpy(), "scores": scores.numpy(), "groups": groups.numpy()}
     indices, num = session.run(None, feed)
     return [np.asarray(indices), np.asarray(num)]
+
+
+def in_openvino(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float, most: int) -> list[np.ndarray]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "nms.onnx"
+        onnx.save(body(threshold, most), path)
+        network = openvino_files.convert(path)
+    compiled = openvino.compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    result = compiled({"boxes": boxes.numpy(), "scores": scores.numpy(), "groups": groups.numpy()})
+    return [np.array(result[0]), np.array(result[1])]
 
 
 IMPLEMENTATIONS = {
@@ -51,7 +70,8 @@ IMPLEMENTATIONS = {
     "reference": lambda b, s, g, t, k: [
         x.numpy() for x in batched_nms_reference(b, s, g, iou_threshold=t, max_output=k)
     ],
-    "function body": run_body,
+    "function body in ONNX Runtime": in_onnxruntime,
+    "function body in OpenVINO": in_openvino,
 }
 implementations = pytest.mark.parametrize("nms", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS.keys())
 
@@ -127,7 +147,7 @@ def problems(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor, float, int]:
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     corners = rng.integers(0, 24, (batch, count, 2, 2))
     boxes = np.concatenate([corners.min(2), corners.max(2) + 1], axis=-1).astype(np.float32)
-    scores = (rng.permutation(batch * count).reshape(batch, count) / (batch * count)).astype(np.float32)
+    scores = (rng.integers(0, count, (batch, count)) / count).astype(np.float32)
     scores[rng.random((batch, count)) < 0.2] = -np.inf
     groups = rng.integers(0, 4, (batch, count)).astype(np.int32)
     arrays = [torch.from_numpy(array) for array in (boxes, scores, groups)]
@@ -138,8 +158,8 @@ def problems(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor, float, int]:
 @settings(max_examples=60, deadline=None)
 def test_all_agree(problem: tuple[Tensor, Tensor, Tensor, float, int]) -> None:
     expected = IMPLEMENTATIONS["reference"](*problem)
-    for name in ("pytorch", "function body"):
-        for ours, theirs in zip(IMPLEMENTATIONS[name](*problem), expected, strict=True):
+    for name, nms in IMPLEMENTATIONS.items():
+        for ours, theirs in zip(nms(*problem), expected, strict=True):
             np.testing.assert_array_equal(ours, theirs, err_msg=name)
 
 

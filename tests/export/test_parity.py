@@ -1,4 +1,4 @@
-"""Parity with mmdetection 3.3: its answers found again by PyTorch, by the exported files, and over HTTP."""
+"""Parity with mmdetection 3.3: its answers found again in PyTorch, in both runtimes, and over HTTP."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ import numpy as np
 import pytest
 
 from resnest_core import load_detector
+from resnest_core.detector import InProcessDetector
 from resnest_core.repository import network_path
 from resnest_export.models import ZOO, build
 from resnest_export.models.detector import TwoStageDetector
+from tests.core.networks import write_demo_of_equal_scores
 from tests.data.parity import compare
 from tests.export import goldens
 from tests.server.test_serve import serving
 from tests.weights import REPOSITORY, demo_state_dict, export_filled, filled
 
+RUNTIMES = ("onnxruntime", "openvino")
 IN_CI = ("000000208901", "000000311303", "311303_panorama")  # nothing found, a full list, a strip
 
 
@@ -64,11 +67,26 @@ def test_demo_in_pytorch(photograph: str) -> None:
 
 
 @demo_cases
-@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_demo_as_committed(photograph: str, runtime: str) -> None:
     with load_detector("demo", repository=REPOSITORY, runtime=runtime) as detector:
         answer = detector.detect(goldens.photograph_path(photograph))
     goldens.assert_agrees(goldens.load("demo", photograph), goldens.as_answer(answer))
+
+
+def test_proposals_of_equal_scores(tmp_path: Path) -> None:
+    """Which of equal anchors are proposals, both runtimes decide alike."""
+    path = write_demo_of_equal_scores(tmp_path / "model.onnx")
+    first, second = (load_detector(path, runtime=runtime) for runtime in RUNTIMES)
+    with first, second:
+        for photograph in ("000000458756", "311303_large"):
+            expected, answer = (
+                goldens.as_answer(each.detect(goldens.photograph_path(photograph), score_threshold=0.01))
+                for each in (first, second)
+            )
+            figures = compare.agreement(expected, answer, threshold=0.01)
+            assert figures["golden"] > 2
+            assert (figures["found"], figures["extra"]) == (1, 0), photograph
 
 
 @cases("mask_rcnn_s50", "cascade_rcnn_s101", quick=["mask_rcnn_s50"])
@@ -76,18 +94,15 @@ def test_pytorch(name: str, photograph: str) -> None:
     assert_pytorch_agrees(name, photograph)
 
 
+@pytest.fixture(scope="module", params=RUNTIMES)
+def exported(exported_mask_rcnn_s50: Path, request: pytest.FixtureRequest) -> Iterator[InProcessDetector]:
+    with load_detector("mask_rcnn_s50", repository=exported_mask_rcnn_s50, runtime=request.param) as detector:
+        yield detector
+
+
 @cases("mask_rcnn_s50", quick=["mask_rcnn_s50"])
-def test_exported(exported_mask_rcnn_s50: Path, name: str, photograph: str) -> None:
-    with load_detector(name, repository=exported_mask_rcnn_s50) as detector:
-        answer = detector.detect(goldens.photograph_path(photograph))
-    goldens.assert_agrees(goldens.load(name, photograph), goldens.as_answer(answer))
-
-
-@pytest.mark.slow
-@cases("mask_rcnn_s50")
-def test_openvino(exported_mask_rcnn_s50: Path, name: str, photograph: str) -> None:
-    with load_detector(name, repository=exported_mask_rcnn_s50, runtime="openvino") as detector:
-        answer = detector.detect(goldens.photograph_path(photograph))
+def test_exported(exported: InProcessDetector, name: str, photograph: str) -> None:
+    answer = exported.detect(goldens.photograph_path(photograph))
     goldens.assert_agrees(goldens.load(name, photograph), goldens.as_answer(answer))
 
 
@@ -96,29 +111,27 @@ def test_openvino(exported_mask_rcnn_s50: Path, name: str, photograph: str) -> N
 def test_exported_and_served(name: str, tmp_path: Path) -> None:
     """Each of the eight with the kit's weights on all of its photographs: in the process, and over HTTP.
 
-    Both are held against PyTorch, and against mmdetection where it has goldens; in ONNX Runtime, as OpenVINO promises
-    no order of equal scores, and the kit's weights give thousands of proposals the same.
+    Both are held against PyTorch, and against mmdetection where it has goldens.
     """
     export_filled(name, tmp_path)
     reference = filled(name)
-    found = 0
-    with (
-        load_detector(name, runtime="onnxruntime", repository=tmp_path) as detector,
-        serving("--repository", str(tmp_path), "--model", name, "--runtime", "onnxruntime") as (url, _),
-        httpx.Client(base_url=url, timeout=120) as client,
-    ):
-        for photograph in goldens.names("mask_rcnn_s50"):
-            path = goldens.photograph_path(photograph)
-            expected, _ = goldens.run_pytorch(reference, name, path)
-            found += len(expected)
-            sources = {"PyTorch": goldens.as_answer(expected)}
-            if photograph in goldens.names(name):
-                sources["mmdetection"] = goldens.load(name, photograph)
-            answers = {"process": goldens.as_answer(detector.detect(path)), "HTTP": asked(client, name, path)}
-            for (whose, golden), (way, answer) in itertools.product(sources.items(), answers.items()):
-                print(f"{name} {photograph} {way} and {whose}:", end="  ")
-                goldens.assert_agrees(golden, answer)
-    assert found > 100  # the kit's weights find something in most photographs
+    photographs = {each: goldens.photograph_path(each) for each in goldens.names("mask_rcnn_s50")}
+    in_pytorch = {each: goldens.run_pytorch(reference, name, path)[0] for each, path in photographs.items()}
+    assert sum(map(len, in_pytorch.values())) > 100  # the kit's weights find something in most photographs
+    for runtime in RUNTIMES:
+        with (
+            load_detector(name, runtime=runtime, repository=tmp_path) as detector,
+            serving("--repository", str(tmp_path), "--model", name, "--runtime", runtime) as (url, _),
+            httpx.Client(base_url=url, timeout=120) as client,
+        ):
+            for photograph, path in photographs.items():
+                sources = {"PyTorch": goldens.as_answer(in_pytorch[photograph])}
+                if photograph in goldens.names(name):
+                    sources["mmdetection"] = goldens.load(name, photograph)
+                answers = {"process": goldens.as_answer(detector.detect(path)), "HTTP": asked(client, name, path)}
+                for (whose, golden), (way, answer) in itertools.product(sources.items(), answers.items()):
+                    print(f"{name} {photograph} {runtime}, {way} and {whose}:", end="  ")
+                    goldens.assert_agrees(golden, answer)
     network_path(tmp_path, name).unlink()  # hundreds of megabytes, that pytest would keep
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from resnest_core.errors import InvalidModelError, MissingExtraError
 from resnest_core.hashing import sha256
+from resnest_core.runtimes.openvino_ties import decide_as_onnx
 
 if TYPE_CHECKING:
     import openvino
@@ -16,10 +17,15 @@ if TYPE_CHECKING:
 IR = "model.xml"
 """OpenVINO's description of a network; its weights are in `model.bin` in the same folder."""
 ONNX_SHA256 = "resnest_onnx_sha256"
+CONVERSION = "resnest_conversion"
+CURRENT_CONVERSION = "2"
+"""Of `convert`: files of another conversion aren't used. Those of the first, without a number, choose any of equals."""
 
 
 def read_network(onnx_path: Path) -> openvino.Model:
-    """Read OpenVINO's own files if they were made from the ONNX file in the same folder, else convert that file.
+    """Read OpenVINO's own files if `save` made them from the ONNX file in the same folder, else convert that file.
+
+    Files that an earlier version of `convert` made aren't read either.
 
     Raises:
         InvalidModelError: the files are damaged.
@@ -34,16 +40,16 @@ def read_network(onnx_path: Path) -> openvino.Model:
     core.set_property({"ENABLE_MMAP": False})
     try:
         model = core.read_model(path)
-        made_of = model.get_rt_info(ONNX_SHA256).value
     except RuntimeError as error:
         raise InvalidModelError(f"{path} is damaged: export it again, or delete it.") from error
-    if made_of != sha256(onnx_path):
+    marks = _marks(onnx_path)
+    if any(not model.has_rt_info(key) or model.get_rt_info(key).value != value for key, value in marks.items()):
         return convert(onnx_path)
     return model
 
 
 def convert(onnx_path: Path) -> openvino.Model:
-    """Convert an exported ONNX file with its functions inlined: OpenVINO's frontend knows no functions.
+    """Convert an exported ONNX file; where scores are equal the model decides as ONNX, see `decide_as_onnx`.
 
     Raises:
         InvalidModelError: the file is damaged.
@@ -59,12 +65,15 @@ def convert(onnx_path: Path) -> openvino.Model:
         proto = onnx.load(onnx_path)
     except Exception as error:  # protobuf's own exception class
         raise InvalidModelError(f"{onnx_path} is damaged or not an ONNX model: export it again.") from error
+    # OpenVINO's frontend knows no functions.
     plain = onnx.inliner.inline_local_functions(proto).SerializeToString()
     del proto
     try:
-        return openvino.Core().read_model(plain)
+        model = openvino.Core().read_model(plain)
+        decide_as_onnx(model)
     except RuntimeError as error:
         raise InvalidModelError(f"OpenVINO can't read {onnx_path}: export it again, or use onnxruntime.") from error
+    return model
 
 
 def save(onnx_path: Path) -> Path:
@@ -75,10 +84,16 @@ def save(onnx_path: Path) -> Path:
     """
     openvino = import_openvino()
     model = convert(onnx_path)
-    model.set_rt_info(sha256(onnx_path), ONNX_SHA256)
+    for key, value in _marks(onnx_path).items():
+        model.set_rt_info(value, key)
     path = onnx_path.with_name(IR)
     openvino.save_model(model, path, compress_to_fp16=False)
     return path
+
+
+def _marks(onnx_path: Path) -> dict[str, str]:
+    """Return what `save` writes into OpenVINO's own files, and `read_network` compares."""
+    return {ONNX_SHA256: sha256(onnx_path), CONVERSION: CURRENT_CONVERSION}
 
 
 def import_openvino() -> ModuleType:

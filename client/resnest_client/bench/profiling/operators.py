@@ -18,6 +18,7 @@ from resnest_core.card import ModelCard
 from resnest_core.errors import InvalidModelError, MissingExtraError, RuntimeUnavailableError
 from resnest_core.runtimes.onnxruntime_runtime import OnnxRuntime, session_options
 from resnest_core.runtimes.openvino_runtime import OpenVinoRuntime, compile_options
+from resnest_core.runtimes.openvino_ties import decide_as_onnx
 from resnest_core.tensors import Tensors, output_names
 
 if TYPE_CHECKING:
@@ -158,7 +159,9 @@ def _compile_openvino(model: bytes, card: ModelCard, threads: int | None) -> Any
     core = openvino.Core()
     options = {**compile_options(core, card, threads), "PERF_COUNT": True}
     try:
-        return core.compile_model(core.read_model(model), "CPU", options)
+        network = core.read_model(model)
+        decide_as_onnx(network)
+        return core.compile_model(network, "CPU", options)
     except RuntimeError as error:
         raise InvalidModelError("OpenVINO can't read the model: export it again, or use onnxruntime.") from error
 
