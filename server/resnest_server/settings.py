@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     )
     optimize: Literal["latency", "throughput"] = Field(
         default="latency",
-        description="What the CPUs are divided for: a single image, or images per second of many clients.",
+        description="What the CPUs are divided for: a single image's time, or images per second with many clients.",
     )
     threads: int | None = Field(
         default=None, ge=1, description="Threads of a batch; else its share of the CPUs that this process may use."
