@@ -1,4 +1,4 @@
-"""Images per second of a served model beside its runtime called in a loop, and which settings serve it fastest here.
+"""Images per second of a served model beside its runtime called in a loop; `benchmarks.layouts` compares layouts.
 
     python -m benchmarks.serving
     python -m benchmarks.serving --model mask_rcnn_s50 --repository model_repository --requests 24

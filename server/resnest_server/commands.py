@@ -31,6 +31,9 @@ def serve(
     device: Annotated[
         str | None, typer.Option(help=f"{' or '.join(devices())}. Default: the runtime's first choice.")
     ] = None,
+    optimize: Annotated[
+        str | None, typer.Option(help="latency or throughput: what the CPUs are divided for. Default: latency.")
+    ] = None,
     triton_url: Annotated[
         str | None, typer.Option(help="gRPC address of Triton, such as grpc://host:8001. Default: localhost:8001.")
     ] = None,
@@ -57,6 +60,7 @@ def serve(
         "models": model,
         "runtime": runtime,
         "device": device,
+        "optimize": optimize,
         "triton_url": triton_url,
         "repository": repository,
         "host": host,

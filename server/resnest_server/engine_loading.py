@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
+from resnest_core.cpus import allowed_cpus
 from resnest_core.errors import ModelNotFoundError
 from resnest_core.repository import (
     default_model,
@@ -17,7 +18,8 @@ from resnest_core.repository import (
     load_detector,
     repository_problems,
 )
-from resnest_core.runtimes import preferred_runtime
+from resnest_core.runtimes import RUNTIMES, preferred_runtime
+from resnest_server.cpu_layout import CpuLayout, cpu_layout, described, layout_warnings
 from resnest_server.engines import Engine, LocalEngine
 from resnest_server.settings import TRITON, Settings
 from resnest_server.triton_engine import TritonEngine, find_cards
@@ -34,6 +36,8 @@ def load_engines(settings: Settings) -> list[Engine]:
         RuntimeUnavailableError, MissingExtraError: the runtime, the device or Triton isn't there.
     """
     if settings.runtime == TRITON:
+        for warning in layout_warnings(settings, TRITON, allowed_cpus()):
+            log.warning("%s", warning)
         cards = find_cards(settings)
         choose_default([card.name for card in cards], settings)
         return [TritonEngine(card, settings) for card in cards]
@@ -51,17 +55,21 @@ def load_engines(settings: Settings) -> list[Engine]:
     if runtime is None:
         runtime, reason = preferred_runtime(settings.device)
         log.info("Networks run with %s: %s.", runtime, reason)
-    return [_load(name, runtime, repository, settings) for name in dict.fromkeys(names)]
+    device = settings.device or RUNTIMES[runtime].devices[0]
+    for warning in layout_warnings(settings, device, allowed_cpus()):
+        log.warning("%s", warning)
+    layout = cpu_layout(settings, device, allowed_cpus())
+    return [_load(name, runtime, layout, repository, settings) for name in dict.fromkeys(names)]
 
 
-def _load(name: str, runtime: str, repository: Path, settings: Settings) -> LocalEngine:
+def _load(name: str, runtime: str, layout: CpuLayout, repository: Path, settings: Settings) -> LocalEngine:
     load = partial(
         load_detector,
         name,
         runtime=runtime,
         device=settings.device,
-        threads=settings.threads,
-        instances=settings.instances,
+        threads=layout.threads,
+        instances=layout.instances,
         repository=repository,
         fallback=settings.fallback,
     )
@@ -69,7 +77,11 @@ def _load(name: str, runtime: str, repository: Path, settings: Settings) -> Loca
     detector = load()
     seconds = time.perf_counter() - start
     log.info("%s was loaded in %.1f s.", name, seconds)
-    return LocalEngine(detector, settings, seconds, load)
+    loaded = detector.runtime
+    chosen = described(settings, layout, loaded)
+    how = (name, detector.card.precision, loaded.title, loaded.device, settings.optimize, chosen)
+    log.info("%s (%s) runs in %s on %s, optimized for %s: %s.", *how)
+    return LocalEngine(detector, settings, seconds, load, instances=layout.instances)
 
 
 def by_name(engines: Iterable[Engine]) -> dict[str, Engine]:

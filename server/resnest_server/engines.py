@@ -95,7 +95,7 @@ class LocalEngine(Engine):
     """Runs a network in this process.
 
     One that fails is tried on a test image. If it fails on that, it isn't ready until it answers again; `load`, if
-    given, loads it anew.
+    given, loads it anew. `instances` is how many batches it was loaded for, where the settings leave that open.
     """
 
     def __init__(
@@ -104,6 +104,8 @@ class LocalEngine(Engine):
         settings: Settings,
         load_seconds: float | None = None,
         load: Callable[[], InProcessDetector] | None = None,
+        *,
+        instances: int | None = None,
     ) -> None:
         super().__init__(detector.card, detector.runtime.name, detector.runtime.device, settings, load_seconds)
         self._settings = settings
@@ -117,7 +119,7 @@ class LocalEngine(Engine):
             detector,
             max_batch=settings.max_batch,
             max_wait=settings.max_wait_ms / 1000,
-            instances=settings.instances,
+            instances=instances or settings.instances or 1,
         )
 
     async def start(self, host: HostThreads) -> None:

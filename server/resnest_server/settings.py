@@ -59,6 +59,10 @@ class Settings(BaseSettings):
     device: str | None = Field(
         default=None, description=f"Where they run: {' or '.join(devices())}; else the runtime's own first choice."
     )
+    optimize: Literal["latency", "throughput"] = Field(
+        default="latency",
+        description="What the CPUs are divided for: a single image's time, or images per second with many clients.",
+    )
     threads: int | None = Field(
         default=None, ge=1, description="Threads of a batch; else its share of the CPUs that this process may use."
     )
@@ -70,7 +74,9 @@ class Settings(BaseSettings):
         default=60, ge=0, description="Time limit for Triton to become ready at startup."
     )
 
-    instances: int = Field(default=1, ge=1, description="Batches of a model that run concurrently.")
+    instances: int | None = Field(
+        default=None, ge=1, description="Batches of a model that run concurrently; else as RESNEST_OPTIMIZE chooses."
+    )
     max_batch: int = Field(default=1, ge=1, description="Maximum images of one padded shape in a batch.")
     max_wait_ms: float = Field(default=0, ge=0, description="Maximum wait of an image for a batch to fill.")
     max_queue: int = Field(default=64, ge=1, description="Maximum images of a model in flight; more are refused (503).")

@@ -129,10 +129,10 @@ def bench(
     options.check_threads(threads, url)
     options.check_writable(output, markdown)
     if by_stage:
-        others = (concurrency, rate, duration, markdown, runtimes, append or every_model or None)
+        others = (concurrency, rate, duration, runtimes, append or every_model or None)
         profiling.refuse(detector_options, any(each is not None for each in others))
         request = ProfileRequest(images, model, runtime, repository, threads, masks, score_threshold, count)
-        profiling.run(request, output, plots, _stdout())
+        profiling.run(request, output, markdown, plots, _stdout())
         return
     if append and output is None:
         raise ParameterError("--append is for --output: name the file to add to.")

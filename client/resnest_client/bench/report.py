@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from resnest_client.bench.percentiles import Interval
+from resnest_client.bench.profiling.results import Profile
 from resnest_client.bench.results import Run, same_loads
 
 HEADERS = (
@@ -68,7 +69,7 @@ def markdown_table(headers: Sequence[str], cells: Iterable[Sequence[str]]) -> st
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
-def about_machine(run: Run) -> str:
+def about_machine(run: Run | Profile) -> str:
     """Return a description of the machine, and the command."""
     machine, versions = run.machine, run.versions
     packages = ", ".join(f"{name} {number}" for name, number in versions.items())

@@ -11,6 +11,7 @@ from typing_extensions import Self
 
 from resnest_core.card import ModelCard
 from resnest_core.closeable import Closeable
+from resnest_core.cpus import share_of_cpus
 from resnest_core.errors import RuntimeUnavailableError
 from resnest_core.tensors import Tensors
 
@@ -55,6 +56,11 @@ class Runtime(Closeable, ABC):
             MissingExtraError: the runtime's package isn't installed.
             RuntimeUnavailableError: the device isn't there, or the runtime doesn't run on it.
         """
+
+    @classmethod
+    def threads_of_batch(cls, instances: int = 1) -> int | None:
+        """Return how many threads a batch runs on where none are given; None: as many as the runtime finds cores."""
+        return share_of_cpus(instances)
 
     @classmethod
     def checked_device(cls, device: str | None) -> str:

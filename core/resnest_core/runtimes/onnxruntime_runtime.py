@@ -85,6 +85,10 @@ class OnnxRuntime(Runtime):
             raise RuntimeUnavailableError(f"ONNX Runtime found no {device} device here: check its driver, or use cpu.")
         return cls(session, card)
 
+    @classmethod
+    def threads_of_batch(cls, instances: int = 1) -> int | None:
+        return default_threads(instances) or None
+
     def run(self, inputs: Tensors) -> Tensors:
         feed: dict[str, Any] = {name: inputs[name] for name in self._inputs}
         return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))

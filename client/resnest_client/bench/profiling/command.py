@@ -30,12 +30,14 @@ def refuse(detector_options: DetectorOptions, other_options: bool) -> None:
         raise ParameterError(f"--profile is for the {CPU}, not for {detector_options.device}: drop --device.")
     if other_options:
         raise ParameterError(
-            "--profile runs one image --count times: drop --concurrency, --rate, --duration, --append, --markdown, "
-            "--all and --runtimes."
+            "--profile runs one image --count times: drop --concurrency, --rate, --duration, --append, --all "
+            "and --runtimes."
         )
 
 
-def run(request: ProfileRequest, output: Path | None, plots: Path | None, stdout: Console) -> None:
+def run(
+    request: ProfileRequest, output: Path | None, markdown: Path | None, plots: Path | None, stdout: Console
+) -> None:
     """Profile, print the table, and write the files."""
     options.require_psutil()
     if plots:
@@ -44,6 +46,8 @@ def run(request: ProfileRequest, output: Path | None, plots: Path | None, stdout
     found = profile(request, console)
     if output:
         write_profile(output, found)
+    if markdown:
+        markdown.write_text(profile_report.markdown(found), encoding="utf-8")
     profile_report.show(found, stdout)
     if plots:
         console.print(f"Plots: {', '.join(map(str, profile_report.plot_profile(found, plots)))}.", markup=False)

@@ -16,7 +16,7 @@ Shape = list[int]
 
 
 def count_gflop(graph: Graph, inputs: Tensors, threads: int | None) -> dict[str, float]:
-    """Return GFLOP by stage, a multiplication and an addition being two, from the shapes of an actual run.
+    """Return GFLOP by node's name, a multiplication and an addition being two, from the shapes of an actual run.
 
     ONNX Runtime runs the graph's nodes as they stand: what runtimes fuse or pad to their layouts isn't in the figures.
 
@@ -32,8 +32,8 @@ def count_gflop(graph: Graph, inputs: Tensors, threads: int | None) -> dict[str,
     for name, _, told in operators:
         if name in graph.nodes and name not in graph.constant:
             shapes = [_shapes(told[f"{side}_type_shape"]) for side in ("input", "output")]
-            found[graph.nodes[name]] += flop(told["op_name"], *shapes) / 1e9
-    return dict(found)
+            found[name] += flop(told["op_name"], *shapes) / 1e9
+    return {name: gflop for name, gflop in found.items() if gflop}
 
 
 def flop(operator: str, inputs: list[Shape], outputs: list[Shape]) -> int:

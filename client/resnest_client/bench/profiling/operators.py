@@ -7,16 +7,18 @@ Both runtimes run a copy with inlined functions, so that operator names are the 
 from __future__ import annotations
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from resnest_core.card import ModelCard
 from resnest_core.errors import InvalidModelError, MissingExtraError, RuntimeUnavailableError
 from resnest_core.runtimes.onnxruntime_runtime import OnnxRuntime, session_options
+from resnest_core.runtimes.openvino_files import import_openvino
 from resnest_core.runtimes.openvino_runtime import OpenVinoRuntime, compile_options
 from resnest_core.runtimes.openvino_ties import decide_as_onnx
 from resnest_core.tensors import Tensors, output_names
@@ -25,8 +27,46 @@ if TYPE_CHECKING:
     import onnx
 
 KERNEL = "_kernel_time"
-Operators = list[tuple[str, float]]
-"""Name and milliseconds, in the order in which they ran."""
+PRODUCT = re.compile(r"Conv(?!ert)|Deconv|MatMul|Gemm|FullyConnected")
+CONVERSIONS = {
+    *("Reorder", "Convert", "FakeQuantize", "Quantize"),  # OpenVINO's
+    *("ReorderInput", "ReorderOutput", "Cast", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"),
+}
+"""Kinds of operators that only change the layout or the type of a tensor."""
+PRECISIONS = {
+    **dict.fromkeys(("f32", "float"), "fp32"),
+    **dict.fromkeys(("f16", "float16"), "fp16"),
+    **dict.fromkeys(("bf16", "bfloat16"), "bf16"),
+    **dict.fromkeys(("i8", "u8", "int8", "uint8"), "int8"),
+}
+"""Names of precisions by the runtimes' names of element types."""
+
+
+class Operator(NamedTuple):
+    """One operator as it ran once."""
+
+    name: str
+    ms: float
+    kind: str
+    """The runtime's name of what it computes, such as `Convolution`."""
+    precision: str
+    """`fp32`, `bf16`, `int8`, or the runtime's name of another type of its inputs."""
+    parts: tuple[str, ...] = ()
+    """Names of the operators that were fused into it, where the runtime tells them."""
+
+    @property
+    def is_product(self) -> bool:
+        """Whether it is a convolution or a matrix product, alone or with others fused into it."""
+        return PRODUCT.search(self.kind) is not None
+
+    @property
+    def is_conversion(self) -> bool:
+        """Whether it only changes the layout or the type of a tensor."""
+        return self.kind in CONVERSIONS
+
+
+Operators = list[Operator]
+"""In the order in which they ran."""
 
 
 class ProfiledNetwork(ABC):
@@ -75,7 +115,8 @@ class ProfiledOnnxRuntime(ProfiledNetwork):
 
     def operators(self) -> list[Operators]:
         return [
-            [(name, ms) for name, ms, _ in run] for run in read_onnxruntime_profile(Path(self._session.end_profiling()))
+            [Operator(name, ms, told["op_name"], _onnxruntime_precision(told)) for name, ms, told in run]
+            for run in read_onnxruntime_profile(Path(self._session.end_profiling()))
         ]
 
 
@@ -118,14 +159,23 @@ def read_onnxruntime_profile(file: Path) -> list[list[tuple[str, float, dict[str
     return runs
 
 
+def _onnxruntime_precision(told: dict[str, Any]) -> str:
+    """Return the precision of the first input of `{"input_type_shape": [{"float": [1, 64, 80, 80]}, …]}`."""
+    first = next((kind for each in told["input_type_shape"] for kind in each), "")
+    return PRECISIONS.get(first, first)
+
+
 class ProfiledOpenVino(ProfiledNetwork):
     """OpenVINO reports means over all runs so far."""
 
     def __init__(self, model: onnx.ModelProto, card: ModelCard, threads: int | None, folder: Path) -> None:  # noqa: ARG002
-        compiled = _compile_openvino(model.SerializeToString(), card, threads)
+        core = import_openvino().Core()
+        options = {**compile_options(core, card, threads), "PERF_COUNT": True}
+        compiled = openvino_network(core, model.SerializeToString(), options)
         self._request = compiled.create_infer_request()
         self._outputs = output_names(card.has_masks)
         self._means: list[dict[str, float]] = []
+        self._kinds = {each.name: each for each in compiled_operators(compiled)}
 
     def run(self, inputs: Tensors) -> Tensors:
         results = self._request.infer(dict(inputs))
@@ -134,36 +184,48 @@ class ProfiledOpenVino(ProfiledNetwork):
     def note(self) -> None:
         told = self._request.get_profiling_info()
         self._means.append({each.node_name: each.real_time.total_seconds() * 1e3 for each in told})
+        for each in told:  # those that aren't in the compiled graph have names of the profile's own
+            self._kinds.setdefault(each.node_name, Operator(each.node_name, 0.0, each.node_type, ""))
 
     def operators(self) -> list[Operators]:
         runs, before = [], dict[str, float]()
         for number, means in enumerate(self._means, start=1):
             until_now = {name: mean * number for name, mean in means.items()}
-            runs.append([(name, max(total - before.get(name, 0.0), 0.0)) for name, total in until_now.items()])
+            runs.append(
+                [
+                    self._kinds[name]._replace(ms=max(total - before.get(name, 0.0), 0.0))
+                    for name, total in until_now.items()
+                ]
+            )
             before = until_now
         return runs
 
 
-def _compile_openvino(model: bytes, card: ModelCard, threads: int | None) -> Any:
-    """Return a compiled model that times its operators.
+def openvino_network(core: Any, model: bytes, options: dict[str, Any]) -> Any:
+    """Return a compiled model.
 
     Raises:
-        MissingExtraError: OpenVINO isn't installed.
-        InvalidModelError: it can't read the model.
-        RuntimeUnavailableError: the CPU has no such precision.
+        InvalidModelError: OpenVINO can't read the model.
     """
-    try:
-        import openvino
-    except ImportError as error:
-        raise MissingExtraError("openvino", "openvino") from error
-    core = openvino.Core()
-    options = {**compile_options(core, card, threads), "PERF_COUNT": True}
     try:
         network = core.read_model(model)
         decide_as_onnx(network)
         return core.compile_model(network, "CPU", options)
     except RuntimeError as error:
         raise InvalidModelError("OpenVINO can't read the model: export it again, or use onnxruntime.") from error
+
+
+def compiled_operators(compiled: Any) -> Operators:
+    """Return the operators of a network that OpenVINO has compiled, with the precision that it runs each in; 0 ms."""
+    found = []
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        about = node.get_rt_info()
+        kind, precision, parts = (
+            about[key].astype(str) for key in ("layerType", "runtimePrecision", "originalLayersNames")
+        )
+        parts = tuple(filter(None, parts.split(",")))
+        found.append(Operator(node.get_friendly_name(), 0.0, kind, PRECISIONS.get(precision, precision), parts))
+    return found
 
 
 PROFILED: dict[str, Callable[[onnx.ModelProto, ModelCard, int | None, Path], ProfiledNetwork]] = {

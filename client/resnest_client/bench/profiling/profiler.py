@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from itertools import pairwise
 from pathlib import Path
@@ -17,12 +16,13 @@ import numpy as np
 from rich.console import Console
 
 from resnest_client.bench.machine import command_line, describe_machine, git_commit, package_versions
+from resnest_client.bench.profiling.attribution import ms_by_stage, rows, work_by_stage
 from resnest_client.bench.profiling.flops import count_gflop
-from resnest_client.bench.profiling.operators import PROFILED, Operators, ProfiledNetwork, load_profiled
-from resnest_client.bench.profiling.peak import Peak
+from resnest_client.bench.profiling.operators import PROFILED, ProfiledNetwork, load_profiled
+from resnest_client.bench.profiling.peak import Peaks
 from resnest_client.bench.profiling.request import ProfileRequest, first_image, read_model
-from resnest_client.bench.profiling.results import BETWEEN, Profile, ProfiledImage, Stage
-from resnest_client.bench.profiling.stages import BACKBONE, NETWORK, OF_MASKS, Graph
+from resnest_client.bench.profiling.results import BETWEEN, CONVERSIONS, UNATTRIBUTED, Profile, ProfiledImage, Stage
+from resnest_client.bench.profiling.stages import NETWORK, OF_MASKS, Graph
 from resnest_client.bench.results import Subject
 from resnest_core import tensors
 from resnest_core.card import ModelCard
@@ -64,7 +64,7 @@ def profile(request: ProfileRequest, console: Console) -> Profile:
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
 
     inputs = _inputs(prepare(decode_image(data), card), card, threshold, masks)
-    peak = Peak(runtime, request.threads)
+    peak = Peaks(runtime, request.threads)
     peak.measure(PEAK_TRIES)
     with TemporaryDirectory() as folder:
         network = load_profiled(runtime, graph.model, card, request.threads, Path(folder))
@@ -72,16 +72,17 @@ def profile(request: ProfileRequest, console: Console) -> Profile:
         operators = network.operators()[1:]
         del network
     peak.measure(PEAK_TRIES)
-    gflop = count_gflop(graph, inputs, request.threads)
+    work = work_by_stage(graph, count_gflop(graph, inputs, request.threads), operators[-1])
 
-    networks = [_by_stage(graph, run) for run in operators]
+    networks = [ms_by_stage(graph, run) for run in operators]
     names = [name for name in NETWORK if name not in OF_MASKS or card.has_masks]
     ms: Times = {name: median(each.ms[name] for each in passes) for name in (DECODE, RESIZE)}
-    ms |= {name: median(stages.get(name, 0.0) for stages, _ in networks) for name in names}
-    left = [each.ms[RUN] - sum(stages.values()) for each, (stages, _) in zip(passes, networks, strict=True)]
+    ms |= {name: median(each.get(name, 0.0) for each in networks) for name in (*names, CONVERSIONS, UNATTRIBUTED)}
+    left = [each.ms[RUN] - sum(found.values()) for each, found in zip(passes, networks, strict=True)]
     ms[BETWEEN] = max(median(left), 0.0)
     ms[ENCODE] = median(each.ms[ENCODE] for each in passes)
     cores = median(each.cpu_ms / each.ms[RUN] for each in passes)
+    stages = rows(ms, work, peak.gflop_per_second, cores / peak.threads)
     wholes = [each.whole_ms for each in passes]
     height, width = inputs[tensors.IMAGES].shape[1:3]
     return Profile(
@@ -98,16 +99,15 @@ def profile(request: ProfileRequest, console: Console) -> Profile:
         masks=masks,
         score_threshold=request.score_threshold,
         count=count,
-        stages=_rows(ms, gflop, peak, cores),
+        stages=stages,
         whole_ms=median(wholes),
         whole_range_ms=(min(wholes), max(wholes)),
-        by_neighbour_ms=median(neighbours for _, neighbours in networks),
-        gflop=sum(gflop.values()),
+        gflop=sum(stage.gflop or 0.0 for stage in stages),
         network_cpu_ms=median(each.cpu_ms for each in passes),
         network_cores=cores,
-        peak_gflop_per_second=peak.gflop_per_second,
+        peaks_gflop_per_second=peak.gflop_per_second,
         threads=peak.threads,
-        notes=_notes(graph, card),
+        notes=_notes(graph, stages),
         started=started,
         machine=describe_machine(),
         versions=package_versions(),
@@ -153,46 +153,18 @@ def _inputs(image: PreparedImage, card: ModelCard, threshold: float, masks: bool
     return {name: inputs[name] for name in tensors.input_names(card.has_masks)}
 
 
-def _by_stage(graph: Graph, operators: Operators) -> tuple[Times, float]:
-    """Return milliseconds by stage; and of those the ones in operators whose names tell none: theirs is the last's."""
-    found: Times = defaultdict(float)
-    by_neighbour, last = 0.0, BACKBONE
-    for name, ms in operators:
-        stage = graph.stage_of(name)
-        if stage is None:
-            by_neighbour += ms
-        last = stage or last
-        found[last] += ms
-    return dict(found), by_neighbour
-
-
-def _rows(ms: Times, gflop: Mapping[str, float], peak: Peak, cores: float) -> list[Stage]:
-    whole = sum(ms.values())
-    rows = []
-    for name, each in ms.items():
-        work = gflop.get(name, 0.0) if name in NETWORK else None
-        rate = work / each * 1e3 if work and each else None
-        rows.append(
-            Stage(
-                name=name,
-                ms=each,
-                share_of_time=each / whole,
-                gflop=work,
-                gflop_per_second=rate,
-                share_of_peak=rate / peak.gflop_per_second if rate else None,
-                share_of_used=rate / (peak.gflop_per_cpu_second * cores) if rate else None,
-            )
-        )
-    return rows
-
-
-def _notes(graph: Graph, card: ModelCard) -> list[str]:
+def _notes(graph: Graph, stages: Sequence[Stage]) -> list[str]:
     notes = []
     if graph.winograd:
         notes.append(
             "The heads' convolutions are Winograd products: their GFLOP are those of the products done, about a "
             "third of the convolutions'."
         )
-    if card.precision != "fp32":
-        notes.append(f"The peak is that of fp32; what is computed in {card.precision} may exceed it.")
+    beyond = [stage.name for stage in stages if max(stage.share_of_peak or 0, stage.share_of_used or 0) > 1]
+    if beyond:
+        notes.append(
+            f"More than 100 % ({', '.join(beyond)}): the runtime did fewer multiplications than are counted "
+            "(convolutions in Winograd's form), or the data fit the caches better than the peak's matrices, or the "
+            "stage had more cores than the network on average."
+        )
     return notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from resnest_client.bench.plots import COLOURS, SIZE_INCHES, SUFFIXES, require_matplotlib
-from resnest_client.bench.profiling.results import BETWEEN, Profile, Stage
+from resnest_client.bench.profiling.results import Profile, Stage
 from resnest_client.bench.profiling.stages import NETWORK
-from resnest_client.bench.report import NONE, print_whole, significant
+from resnest_client.bench.report import NONE, about_machine, markdown_table, print_whole, significant
 
-HEADERS = ("stage", "ms", "% of time", "GFLOP", "GFLOP/s", "% of peak", "% of used")
+HEADERS = ("stage", "ms", "% of time", "GFLOP", "in", "GFLOP/s", "% of peak", "% of used")
 GREY, LIGHT, PALE = "#999999", "#dddddd", "#a6cde6"
 
 
@@ -30,18 +31,33 @@ def show(profile: Profile, console: Console) -> None:
     console.print("\n".join(notes(profile)), markup=False)
 
 
+def markdown(profile: Profile) -> str:
+    """Return the table as Markdown, with the notes, the machine and the package versions."""
+    table = markdown_table(HEADERS, [_cells(stage) for stage in (*profile.stages, whole(profile))])
+    return "\n\n".join([f"### {title(profile)}", table, *notes(profile), about_machine(profile)]) + "\n"
+
+
 def whole(profile: Profile) -> Stage:
     """Return the stages' sum as a stage."""
     ms = sum(stage.ms for stage in profile.stages)
-    rate = profile.gflop / ms * 1e3
+    working = [stage for stage in profile.stages if stage.gflop]
+    work: Counter[str] = Counter()
+    for stage in working:
+        work.update(stage.gflop_by_precision or {})
+    shares = [[getattr(stage, name) for stage in working] for name in ("share_of_peak", "share_of_used")]
+    of_peak, of_used = (
+        None if None in each else sum(share * stage.ms for share, stage in zip(each, working, strict=True)) / ms
+        for each in shares
+    )
     return Stage(
         name="whole",
         ms=ms,
         share_of_time=1,
         gflop=profile.gflop,
-        gflop_per_second=rate,
-        share_of_peak=rate / profile.peak_gflop_per_second,
-        share_of_used=rate / (profile.peak_gflop_per_second / profile.threads * profile.network_cores),
+        gflop_by_precision=dict(work),
+        gflop_per_second=profile.gflop / ms * 1e3,
+        share_of_peak=of_peak,
+        share_of_used=of_used,
     )
 
 
@@ -56,18 +72,14 @@ def notes(profile: Profile) -> list[str]:
     """Return the notes below the table."""
     image, (height, width) = profile.image, profile.image.size_hw
     low, high = (significant(end or 0) for end in profile.whole_range_ms)
-    network = sum(stage.ms for stage in profile.stages if stage.name in (*NETWORK, BETWEEN))
-    percent = profile.by_neighbour_ms / network * 100
     return [
         f"{image.file}, {width}×{height}: {profile.detections} detections{'' if profile.masks else ', boxes only'}. "
         f"Medians of {profile.count}, after one to warm up.",
         f"From bytes to JSON {significant(profile.whole_ms)} ms ({low}–{high}), measured around all stages.",
-        f"Peak: {significant(profile.peak_gflop_per_second)} GFLOP/s on {profile.threads} threads, from the CPU time "
-        "of fp32 products of 512², 1024² and 2048² matrices, the best of several before and after.",
+        f"Peak: {_peaks(profile)} on {profile.threads} threads, from the CPU time of products of 512², 1024² and 2048² "
+        "matrices, the best of several before and after. % of peak is by the precision that each product ran in.",
         f"The network took {significant(profile.network_cpu_ms)} ms of CPU time, so {profile.network_cores:.2f} cores "
         "on average: % of used is of what those could do, as others may have had the rest.",
-        f"Operators whose names tell no stage are counted with the one that ran before: {percent:.1f} % of the "
-        "network's time.",
         *profile.notes,
     ]
 
@@ -108,7 +120,7 @@ def plot_profile(profile: Profile, folder: Path) -> list[Path]:
     widest = max(_percent(stage.share_of_used or stage.share_of_peak for stage in stages))
     peak.set_xlim(0, max(widest, 100) * 1.55)
     peak.set_xticks(range(0, 101, 50))
-    peak.set_xlabel(f"% of peak, {profile.peak_gflop_per_second:.0f} GFLOP/s")
+    peak.set_xlabel(f"% of peak: {_peaks(profile)}")
     time.set_title(title(profile), loc="left", fontweight="bold", fontsize=11)
     peak.set_title("pale: of the cores used", loc="right", fontsize=9, color="#555555")
     folder.mkdir(parents=True, exist_ok=True)
@@ -122,8 +134,30 @@ def _percent(shares: Iterable[float | None]) -> list[float]:
     return [(share or 0) * 100 for share in shares]
 
 
+def _peaks(profile: Profile) -> str:
+    """Return the peaks as a phrase: those of all precisions, such as `190 GFLOP/s in fp32, 380 in bf16`."""
+    (first, rate), *others = profile.peaks_gflop_per_second.items()
+    return ", ".join(
+        [f"{significant(rate)} GFLOP/s in {first}", *(f"{significant(each)} in {name}" for name, each in others)]
+    )
+
+
+def _precisions(stage: Stage) -> str:
+    """Return the precisions of a stage's products, that of most of them first; those of less than 1 % are left out."""
+    work = sorted((stage.gflop_by_precision or {}).items(), key=lambda each: each[1], reverse=True)
+    return ", ".join(name for name, gflop in work if gflop >= 0.01 * (stage.gflop or 0) > 0) or NONE
+
+
 def _cells(stage: Stage) -> list[str]:
     work = f"{stage.gflop:.1f}" if stage.gflop else NONE
     rate = NONE if stage.gflop_per_second is None else significant(stage.gflop_per_second)
     shares = [NONE if share is None else f"{share * 100:.0f}" for share in (stage.share_of_peak, stage.share_of_used)]
-    return [stage.name, significant(stage.ms), f"{stage.share_of_time * 100:.1f}", work, rate, *shares]
+    return [
+        stage.name,
+        significant(stage.ms),
+        f"{stage.share_of_time * 100:.1f}",
+        work,
+        _precisions(stage),
+        rate,
+        *shares,
+    ]

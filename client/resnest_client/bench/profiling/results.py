@@ -9,11 +9,17 @@ from pydantic import BaseModel, ConfigDict
 from resnest_client.bench.percentiles import Interval
 from resnest_client.bench.results import Subject
 
+CONVERSIONS = "reorders and conversions"
+UNATTRIBUTED = "not attributed"
 BETWEEN = "between operators"
 
 
 class Stage(BaseModel):
-    """One processing stage; `BETWEEN` is time in the network that no operator accounts for."""
+    """One processing stage, or one of three other parts of the network's time.
+
+    `CONVERSIONS` are operators that only change layout or type, of all stages together; `UNATTRIBUTED` are operators
+    whose names tell no stage; `BETWEEN` is time that no operator accounts for.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -23,12 +29,15 @@ class Stage(BaseModel):
     share_of_time: float
     """Of the stages' sum, 0…1."""
     gflop: float | None
-    """None: no network, so not counted."""
+    """None: no stage of the network, so not counted."""
+    gflop_by_precision: dict[str, float] | None
+    """The same by the precision in which the runtime ran each product."""
     gflop_per_second: float | None
     share_of_peak: float | None
-    """Share of the peak of all threads, 0…1."""
+    """Share of the peak of all threads in the precision of each product; may exceed 1 where the runtime did fewer
+    multiplications than are counted."""
     share_of_used: float | None
-    """Share of the peak of the cores used on average, 0…1: more meaningful on a busy machine."""
+    """Share of the peak of the cores used on average: more meaningful on a busy machine."""
 
 
 class ProfiledImage(BaseModel):
@@ -59,15 +68,13 @@ class Profile(BaseModel):
     """From bytes to JSON, measured around all stages; the median of the runs."""
     whole_range_ms: Interval
     """The least and the greatest."""
-    by_neighbour_ms: float
-    """In operators whose names tell no stage, which are counted with the one that ran before; part of the stages."""
     gflop: float
     network_cpu_ms: float
     """CPU time of this process in the network, the median of the runs."""
     network_cores: float
     """The same ÷ wall time: less than the threads where others had the cores, or threads had to wait."""
-    peak_gflop_per_second: float
-    """Of all threads, fp32: the best rate by CPU time of many matrix products in ONNX Runtime."""
+    peaks_gflop_per_second: dict[str, float]
+    """Of all threads, by precision: the best rate by CPU time of many matrix products in the installed runtimes."""
     threads: int
     """Of the runtime."""
     notes: list[str]

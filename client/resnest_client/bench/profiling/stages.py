@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from resnest_client.bench.profiling.operators import Operator
+
 if TYPE_CHECKING:
     import onnx
 
@@ -40,7 +42,7 @@ class Graph:
     Attributes:
         model: the copy with its functions inlined.
         nodes: stage by node's name.
-        names: stage by the name of a node or of what it computes.
+        names: node's name by that name or the name of what it computes.
         constant: names of nodes that don't depend on the image, which runtimes compute once, when they load.
         winograd: whether the heads' convolutions are products of transformed tiles.
     """
@@ -51,8 +53,8 @@ class Graph:
     constant: frozenset[str]
     winograd: bool
 
-    def stage_of(self, operator: str) -> str | None:
-        """Return the stage of an operator by the runtime's name of it; None: unknown.
+    def node_of(self, operator: str) -> str | None:
+        """Return the name of the node that an operator computes, by the runtime's name of it; None: unknown.
 
         Runtimes name a fused operator after one of its parts, with a prefix or suffix: `relu_1_nchwc`,
         `fused node_linear`, `node_conv2d_1/WithoutBiases`, and `node_view_acdb_abcd_node_sum` for a layout conversion
@@ -64,6 +66,14 @@ class Graph:
         ends = [match.start() for match in re.finditer(r"[^0-9A-Za-z]", operator)]
         return next((self.names[operator[:end]] for end in reversed(ends) if operator[:end] in self.names), None)
 
+    def nodes_of(self, operator: Operator) -> list[str]:
+        """Return the names of the nodes that an operator and those that were fused into it compute."""
+        return [node for name in (operator.name, *operator.parts) if (node := self.node_of(name)) is not None]
+
+    def stage_of(self, operator: Operator) -> str | None:
+        """Return the stage of an operator; None: neither its name nor those of its parts tell one."""
+        return next((self.nodes[node] for node in self.nodes_of(operator)), None)
+
 
 def read_graph(model: onnx.ModelProto) -> Graph:
     """Inline a model's functions and find each node's stage."""
@@ -73,8 +83,8 @@ def read_graph(model: onnx.ModelProto) -> Graph:
     nodes = list(plain.graph.node)
     stages = _inlined(nodes, model.graph.node, _stages(model.graph))
     names: dict[str, str] = {}
-    for node, stage in zip(nodes, stages, strict=True):
-        names.update(dict.fromkeys(filter(None, (*node.output, node.name)), stage))
+    for node in nodes:
+        names.update(dict.fromkeys(filter(None, (*node.output, node.name)), node.name))
     constant = frozenset(_constant(plain.graph))
     heavy = {
         node.op_type
