@@ -19,18 +19,17 @@ from tests.core.networks import DEMO
 PHOTOGRAPH = DATA / "demo" / "images" / "000000000073.jpg"
 
 
-
-
 @pytest.fixture
 def old_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import openvino
 
-    class Core(openvino.Core):
-        def get_property(self, device: str, name: str) -> object:
-            found = super().get_property(device, name)
-            return [each for each in found if each != "BF16"] if name == "OPTIMIZATION_CAPABILITIES" else found
+    told = openvino.Core.get_property
 
-    monkeypatch.setattr(openvino, "Core", Core)
+    def get_property(core: openvino.Core, device: str, name: str) -> object:
+        found = told(core, device, name)
+        return [each for each in found if each != "BF16"] if name == "OPTIMIZATION_CAPABILITIES" else found
+
+    monkeypatch.setattr(openvino.Core, "get_property", get_property)
     info = tmp_path / "cpuinfo"
     info.write_text("flags\t\t: fpu avx2 avx512f\n")
     monkeypatch.setattr(cpu_instructions, "CPU_INFO", info)
