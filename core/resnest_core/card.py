@@ -63,6 +63,8 @@ class ModelCard(BaseModel):
     checkpoint_sha256: str
     project_version: str
     precision: str = "fp32"
+    unquantized_precision: Literal["fp32", "bf16"] = "fp32"
+    """Of an int8 model: what layers that aren't quantized are computed in; where the CPU has no bf16, in fp32."""
     notes: str = ""
 
     @property

@@ -15,6 +15,7 @@
     ├── DownloadError              the checkpoint couldn't be fetched whole
     ├── AccessError                request refused: key missing, unknown or rate-limited
     ├── RuntimeUnavailableError    the runtime or server can't answer now; later it may
+    │   └── PrecisionUnavailableError  this CPU hasn't the instructions of the model's precision
     ├── RemoteError                a server's response can't be used
     └── MissingExtraError          an optional package isn't installed
 
@@ -90,6 +91,10 @@ class AccessError(ResNeStError):
 
 class RuntimeUnavailableError(ResNeStError):
     """The runtime or server can't answer now; later it may."""
+
+
+class PrecisionUnavailableError(RuntimeUnavailableError):
+    """This CPU hasn't the instructions of the model's precision; the model can be computed in fp32."""
 
 
 class RemoteError(ResNeStError):

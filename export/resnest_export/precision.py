@@ -19,7 +19,7 @@ class Precision(str, Enum):
     BF16 = "bf16"
     """The fp32 file, which OpenVINO runs in bf16 on CPUs that support it."""
     INT8 = "int8"
-    """Convolutions with int8 weights and uint8 inputs, the rest in fp32."""
+    """Convolutions and linear layers with int8 weights and uint8 inputs, the rest in bf16 where the CPU has it."""
     FP16 = "fp16"
     """TensorRT engines only; their ONNX file is in fp32."""
     FP8 = "fp8"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -18,30 +18,45 @@ from resnest_core.errors import ImageError, ParameterError
 from resnest_core.image_folder import image_files
 from resnest_core.images import check_image, load_image, read_file
 from resnest_core.preprocess import prepare, stack
+from resnest_export.onnx_domain import DOMAIN
 from resnest_export.to_onnx import save_with_card
 
 MAX_CALIBRATION = 64  # photographs; more barely change the ranges, and each takes seconds
-SENSITIVE = ("backbone.stem", ".fc1.", ".fc2.", "rpn_cls", "rpn_reg")
-"""Convolutions that stay in fp32, by parts of their weights' names: the stem, which has few channels with wide ranges
+SENSITIVE = ("backbone.stem", ".fc1.", ".fc2.", "rpn_cls", "rpn_reg", "fc_cls", "fc_reg")
+"""Layers that aren't quantized, by parts of their weights' names: the stem, which has few channels with wide ranges
 (int8 there cost the demo model 4 points of box AP), split attention's, which are tiny, and those that output scores and
 box deltas."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """A runtime's requirements for a quantized file, in the terms of ONNX Runtime's quantizer."""
+    """A runtime's requirements for a quantized file, in the terms of ONNX Runtime's quantizer.
+
+    Attributes:
+        activation_type: of the layers' inputs.
+        weight_type: of the weights.
+        operators: those whose layers are quantized.
+        unquantized_precision: of the layers that aren't; see `ModelCard.unquantized_precision`.
+        options: of the quantizer.
+    """
 
     activation_type: str
     weight_type: str
+    operators: tuple[str, ...]
+    unquantized_precision: Literal["fp32", "bf16"] = "fp32"
     options: Mapping[str, bool] = field(default_factory=dict)
 
 
-CPU = Rules("QUInt8", "QInt8")
+CPU = Rules("QUInt8", "QInt8", ("Conv", "ConvTranspose", "Gemm", "MatMul"), "bf16")
 """Uint8 activations: CPUs have instructions that multiply uint8 with int8."""
 TENSORRT = Rules(
-    "QInt8", "QInt8", options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
+    "QInt8",
+    "QInt8",
+    ("Conv",),
+    options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
 )
 """TensorRT's rules: zero points are 0, one scale per activation tensor and per weight channel, biases are floats."""
+DEQUANTIZED = "_DequantizeLinear_Output"  # how ONNX Runtime's quantizer names what was quantized and dequantized
 
 
 def calibration_images(folder: Path) -> list[Path]:
@@ -64,15 +79,18 @@ def calibration_images(folder: Path) -> list[Path]:
 
 
 def quantize(source: Path, destination: Path, card: ModelCard, images: Sequence[Path], rules: Rules = CPU) -> None:
-    """Quantize the convolutions of the fp32 file `source` to int8, as pairs of QuantizeLinear and DequantizeLinear.
+    """Quantize the layers of the fp32 file `source` to int8, as pairs of QuantizeLinear and DequantizeLinear.
 
-    Weights have one range per output channel. Activations have one range per tensor: the means of the images' minima
-    and maxima, because outliers of single images would cost all others precision. The custom operators are unchanged.
+    These are the layers of `rules.operators`, such as convolutions and linear layers, but for SENSITIVE ones. Weights
+    have one range per output channel. Activations have one range per tensor: the means of the images' minima and
+    maxima, because outliers of single images would cost all others precision. A quantized tensor is read by all its
+    consumers, such as the addition of a residual block, but for the custom operators, which read it unquantized: what
+    they make of it is quantized again.
 
     Args:
         source: a file exported without Winograd convolutions.
         destination: the file to write.
-        card: card of the new file.
+        card: card of the new file; what isn't quantized gets the precision of the rules.
         images: photographs for calibration.
         rules: the target runtime's rules.
 
@@ -81,29 +99,51 @@ def quantize(source: Path, destination: Path, card: ModelCard, images: Sequence[
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    graph = onnx.load(source, load_external_data=False).graph
-    kept = [
-        node.name for node in graph.node if node.op_type == "Conv" and any(part in node.input[1] for part in SENSITIVE)
-    ]
+    layers = quantized_layers(onnx.load(source, load_external_data=False).graph, rules)
     with _quiet():
         quantize_static(
             source,
             destination,
             _Inputs(images, card),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv"],
-            nodes_to_exclude=kept,
+            op_types_to_quantize=list(rules.operators),
+            nodes_to_quantize=layers,
             per_channel=True,
             activation_type=QuantType[rules.activation_type],
             weight_type=QuantType[rules.weight_type],
             calibrate_method=CalibrationMethod.MinMax,
             extra_options={
-                "OpTypesToExcludeOutputQuantization": ["Conv"],
+                "OpTypesToExcludeOutputQuantization": list(rules.operators),
                 "CalibMovingAverage": True,
                 **rules.options,
             },
         )
-    save_with_card(onnx.load(destination), card, destination)
+    model = onnx.load(destination)
+    _read_unquantized(model.graph)
+    save_with_card(model, card.model_copy(update={"unquantized_precision": rules.unquantized_precision}), destination)
+
+
+def quantized_layers(graph: onnx.GraphProto, rules: Rules) -> list[str]:
+    """Return the names of the nodes to quantize: those with weights of the detector that aren't SENSITIVE.
+
+    A node without stored weights, such as the mask head's product with the predicted class's row, isn't among them.
+    """
+    weights = {tensor.name for tensor in graph.initializer if tensor.name.endswith(".weight")}
+    return [
+        node.name
+        for node in graph.node
+        if node.op_type in rules.operators
+        and node.input[1] in weights
+        and not any(part in node.input[1] for part in SENSITIVE)
+    ]
+
+
+def _read_unquantized(graph: onnx.GraphProto) -> None:
+    """Let the custom operators read the values before they were quantized."""
+    for node in graph.node:
+        if node.domain == DOMAIN:
+            for place, name in enumerate(node.input):
+                node.input[place] = name.removesuffix(DEQUANTIZED)
 
 
 class _Inputs:

@@ -55,12 +55,20 @@ class Runtime(Closeable, ABC):
             InvalidModelError: the file is damaged, or wasn't made by `resnest export`.
             MissingExtraError: the runtime's package isn't installed.
             RuntimeUnavailableError: the device isn't there, or the runtime doesn't run on it.
+            PrecisionUnavailableError: the CPU hasn't the instructions of the model's precision; see `load_in_fp32`.
         """
 
     @classmethod
     def threads_of_batch(cls, instances: int = 1) -> int | None:
         """Return how many threads a batch runs on where none are given; None: as many as the runtime finds cores."""
         return share_of_cpus(instances)
+
+    @classmethod
+    def load_in_fp32(
+        cls, path: Path, *, device: str | None = None, threads: int | None = None, instances: int = 1
+    ) -> Self:
+        """Load as `load` does, but to be computed in fp32: for what raises PrecisionUnavailableError there."""
+        return cls.load(path, device=device, threads=threads, instances=instances)
 
     @classmethod
     def checked_device(cls, device: str | None) -> str:

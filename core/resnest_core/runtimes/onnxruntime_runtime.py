@@ -12,6 +12,7 @@ from resnest_core.card import ModelCard, read_card
 from resnest_core.cpus import allowed_cores, allowed_cpus
 from resnest_core.errors import InvalidModelError, MissingExtraError, RuntimeUnavailableError
 from resnest_core.runtimes.base import Runtime
+from resnest_core.runtimes.cpu_instructions import check_int8
 from resnest_core.tensors import Tensors, input_names, output_names
 
 if TYPE_CHECKING:
@@ -66,6 +67,16 @@ class OnnxRuntime(Runtime):
 
     @classmethod
     def load(cls, path: Path, *, device: str | None = None, threads: int | None = None, instances: int = 1) -> Self:
+        return cls._load(path, device, threads, instances, in_fp32=False)
+
+    @classmethod
+    def load_in_fp32(
+        cls, path: Path, *, device: str | None = None, threads: int | None = None, instances: int = 1
+    ) -> Self:
+        return cls._load(path, device, threads, instances, in_fp32=True)
+
+    @classmethod
+    def _load(cls, path: Path, device: str | None, threads: int | None, instances: int, *, in_fp32: bool) -> Self:
         try:
             import onnxruntime
         except ImportError as error:
@@ -77,8 +88,13 @@ class OnnxRuntime(Runtime):
         card = read_card(path)
         if card.precision == "bf16":
             raise RuntimeUnavailableError(f"ONNX Runtime has no bf16, which {path} is for: use the runtime openvino.")
+        options = session_options(threads, instances)
+        if in_fp32:  # values are quantized and dequantized, and computed with in between
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
+        elif device == "cpu":
+            check_int8(card)
         try:
-            session = onnxruntime.InferenceSession(path, session_options(threads, instances), providers=[provider])
+            session = onnxruntime.InferenceSession(path, options, providers=[provider])
         except Exception as error:  # ONNX Runtime raises many classes on damaged files
             raise InvalidModelError(f"{path} is damaged or not an ONNX model: export it again.") from error
         if provider not in session.get_providers():  # without a driver it takes the CPU, and only warns
