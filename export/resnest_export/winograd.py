@@ -67,6 +67,7 @@ class WinogradConv(nn.Module):
     into: Tensor
     back: Tensor
     of_weights: Tensor
+    identity: Tensor
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -75,6 +76,7 @@ class WinogradConv(nn.Module):
         into, back, weights = _of_a_tile()
         for name, matrix in (("into", into), ("back", back), ("of_weights", _of_both_dimensions(weights))):
             self.register_buffer(name, torch.from_numpy(matrix).float(), persistent=False)
+        self.register_buffer("identity", torch.ones(conv.out_channels, 1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H, W)
         conv = self.conv
@@ -83,9 +85,15 @@ class WinogradConv(nn.Module):
             return convolved
         assert conv.bias is not None
         weights = transformed(conv, self.of_weights)
-        shape = (x.shape[0], conv.out_channels, x.shape[2], x.shape[3])
-        inputs = (x, weights, conv.bias, self.into, self.back)
-        return torch.onnx.ops.symbolic(f"{DOMAIN}::WinogradConv", inputs, dtype=x.dtype, shape=shape, version=VERSION)
+        channels = conv.out_channels
+        return torch.onnx.ops.symbolic(
+            f"{DOMAIN}::WinogradConv",
+            (x, weights, self.identity, conv.bias, self.into, self.back),
+            {"channels": channels},
+            dtype=x.dtype,
+            shape=(x.shape[0], channels, x.shape[2], x.shape[3]),
+            version=VERSION,
+        )
 
 
 def transformed(conv: nn.Conv2d, of_weights: Tensor) -> Tensor:

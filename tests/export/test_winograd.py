@@ -48,8 +48,14 @@ def function(conv: nn.Conv2d) -> bytes:
     module = WinogradConv(conv)
     assert conv.bias is not None
     weights = transformed(conv, module.of_weights)
-    arrays = {"weights": weights, "bias": conv.bias, "into": module.into, "back": module.back}
-    node = onnx.helper.make_node("WinogradConv", ["x", *arrays], ["y"], domain=DOMAIN)
+    arrays = {
+        "weights": weights,
+        "identity": module.identity,
+        "bias": conv.bias,
+        "into": module.into,
+        "back": module.back,
+    }
+    node = onnx.helper.make_node("WinogradConv", ["x", *arrays], ["y"], domain=DOMAIN, channels=conv.out_channels)
     info = onnx.helper.make_tensor_value_info
     graph = onnx.helper.make_graph(
         [node],

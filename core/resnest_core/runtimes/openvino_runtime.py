@@ -62,6 +62,15 @@ def _resources(threads: int | None, instances: int) -> dict[str, str | int | boo
     }
 
 
+def compile_network(
+    core: openvino.Core, model: openvino.Model, options: dict[str, str | int | bool]
+) -> openvino.CompiledModel:
+    """Return a compiled model; where it computes in bf16, the regions stay in fp32."""
+    if options["INFERENCE_PRECISION_HINT"] == "bf16":
+        keep_regions_in_fp32(model)
+    return core.compile_model(model, "CPU", options)
+
+
 def keep_regions_in_fp32(model: openvino.Model) -> None:
     """Add the regions that RoIAlign reads, and their images' indices, to the outputs of `model`.
 
@@ -97,9 +106,7 @@ class OpenVinoRuntime(Runtime):
         model = read_network(path)
         core = import_openvino().Core()
         options = compile_options(core, card, threads, instances)
-        if options["INFERENCE_PRECISION_HINT"] == "bf16":
-            keep_regions_in_fp32(model)
-        return cls(core.compile_model(model, "CPU", options), card)
+        return cls(compile_network(core, model, options), card)
 
     @classmethod
     def load_in_fp32(

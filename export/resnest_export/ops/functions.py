@@ -161,11 +161,19 @@ def BatchedSoftNMS(
 
 
 @script(resnest, default_opset=op)
-def WinogradConv(x: FLOAT[...], weights: FLOAT[...], bias: FLOAT[...], into: FLOAT[...], back: FLOAT[...]):
+def WinogradConv(
+    x: FLOAT[...],
+    weights: FLOAT[...],
+    identity: FLOAT[...],
+    bias: FLOAT[...],
+    into: FLOAT[...],
+    back: FLOAT[...],
+    channels: int,
+):
     # `resnest_export.winograd` says what is computed. Tiles of 6×6 begin every 4 rows (T) and columns (U) of a map that
     # is padded by 1 on the left and above, and to whole tiles on the right and below.
     batch = op.Shape(x, start=0, end=1)
-    channels = op.Shape(weights, start=1, end=2)
+    in_channels = op.Shape(weights, start=1, end=2)
     out_channels = op.Shape(weights, start=2, end=3)
     size = op.Shape(x, start=2, end=4)
     count = (size + 3) / 4  # T, U
@@ -181,11 +189,11 @@ def WinogradConv(x: FLOAT[...], weights: FLOAT[...], bias: FLOAT[...], into: FLO
     rows = op.Unsqueeze(4 * op.Range(0, op.Gather(count, 0), 1), column) + inside  # (T, 6)
     columns = op.Unsqueeze(4 * op.Range(0, op.Gather(count, 1), 1), column) + inside  # (U, 6)
     x = op.Reshape(op.Gather(x, rows, axis=1), op.Constant(value_ints=[0, 0, 0, -1]))
-    x = op.Reshape(op.MatMul(into, x), op.Concat(rest, width, channels, axis=0))  # (B·T·6, 4·U + 2, C)
+    x = op.Reshape(op.MatMul(into, x), op.Concat(rest, width, in_channels, axis=0))  # (B·T·6, 4·U + 2, C)
     x = op.MatMul(into, op.Gather(x, columns, axis=1))  # (B·T·6, U, 6, C)
     across = op.Shape(columns, start=0, end=1)
-    x = op.Reshape(x, op.Concat(rest, six, across, six, channels, axis=0))
-    x = op.Reshape(op.Transpose(x, perm=[1, 3, 0, 2, 4]), op.Concat(six * six, rest, channels, axis=0))
+    x = op.Reshape(x, op.Concat(rest, six, across, six, in_channels, axis=0))
+    x = op.Reshape(op.Transpose(x, perm=[1, 3, 0, 2, 4]), op.Concat(six * six, rest, in_channels, axis=0))
     x = op.MatMul(x, weights)  # (36, B·T·U, C')
     x = op.Reshape(x, op.Concat(six, six, rest, across, out_channels, axis=0))
     x = op.MatMul(back, op.Transpose(x, perm=[2, 0, 3, 1, 4]))  # (B·T, 6, U, 4, C')
@@ -193,7 +201,9 @@ def WinogradConv(x: FLOAT[...], weights: FLOAT[...], bias: FLOAT[...], into: FLO
     x = op.MatMul(back, x)  # (B, T, 4, U·4·C')
     x = op.Reshape(x, op.Concat(batch, rest, 4 * across, out_channels, axis=0))
     x = op.Slice(x, none, size, op.Constant(value_ints=[1, 2]))
-    return op.Transpose(x + bias, perm=[0, 3, 1, 2])
+    x = op.Transpose(x, perm=[0, 3, 1, 2])
+    # The bias as a convolution: OpenVINO then lays the maps out as RoiAlign reads them fastest.
+    return op.Conv(x, identity, bias, group=channels)
 
 
 ALWAYS = (RoIAlignOnLevel, MultiLevelRoIAlign, BatchedNMS)

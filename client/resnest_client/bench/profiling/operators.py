@@ -19,7 +19,7 @@ from resnest_core.card import ModelCard
 from resnest_core.errors import InvalidModelError, MissingExtraError, RuntimeUnavailableError
 from resnest_core.runtimes.onnxruntime_runtime import OnnxRuntime, session_options
 from resnest_core.runtimes.openvino_files import import_openvino
-from resnest_core.runtimes.openvino_runtime import OpenVinoRuntime, compile_options
+from resnest_core.runtimes.openvino_runtime import OpenVinoRuntime, compile_network, compile_options
 from resnest_core.runtimes.openvino_ties import decide_as_onnx
 from resnest_core.tensors import Tensors, output_names
 
@@ -210,7 +210,7 @@ def openvino_network(core: Any, model: bytes, options: dict[str, Any]) -> Any:
     try:
         network = core.read_model(model)
         decide_as_onnx(network)
-        return core.compile_model(network, "CPU", options)
+        return compile_network(core, network, options)
     except RuntimeError as error:
         raise InvalidModelError("OpenVINO can't read the model: export it again, or use onnxruntime.") from error
 
