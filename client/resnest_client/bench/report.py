@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from resnest_client.bench.percentiles import Interval
-from resnest_client.bench.profiling.results import Profile
 from resnest_client.bench.results import Run, same_loads
 
 HEADERS = (
@@ -69,10 +69,23 @@ def markdown_table(headers: Sequence[str], cells: Iterable[Sequence[str]]) -> st
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
-def about_machine(run: Run | Profile) -> str:
+class Measured(Protocol):
+    """What a run and a profile say of where they were measured."""
+
+    @property
+    def machine(self) -> Mapping[str, Any]: ...
+    @property
+    def versions(self) -> Mapping[str, str]: ...
+    @property
+    def git_commit(self) -> str | None: ...
+    @property
+    def command(self) -> str: ...
+
+
+def about_machine(run: Measured) -> str:
     """Return a description of the machine, and the command."""
-    machine, versions = run.machine, run.versions
-    packages = ", ".join(f"{name} {number}" for name, number in versions.items())
+    machine = run.machine
+    packages = ", ".join(f"{name} {number}" for name, number in run.versions.items())
     commit = f", commit {run.git_commit}" if run.git_commit else ""
     return (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['os']}, Python "
