@@ -11,6 +11,7 @@ from pathlib import Path
 
 import onnx
 import torch
+from onnx.inliner import inline_selected_functions
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
 from resnest_core.card import METADATA_KEY, ModelCard
@@ -19,7 +20,7 @@ from resnest_export.batch_norm_folding import fold_batch_norm
 from resnest_export.deployed_detector import DeployedDetector
 from resnest_export.models.detector import TwoStageDetector
 from resnest_export.onnx_domain import DOMAIN, VERSION
-from resnest_export.ops.functions import function_bodies
+from resnest_export.ops.functions import WINOGRAD_CONV, function_bodies
 from resnest_export.winograd import use_winograd
 
 OPSET = 18
@@ -40,6 +41,7 @@ def export_onnx(detector: TwoStageDetector, card: ModelCard, path: Path, *, wino
         use_winograd(detector)
     model = trace(DeployedDetector(detector, card), card)
     model.functions.extend(function_bodies(model.graph))
+    model = inline_selected_functions(model, [(DOMAIN, WINOGRAD_CONV)])  # no operator that a runtime may replace
     save_with_card(model, card, path)
 
 

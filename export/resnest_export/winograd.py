@@ -23,6 +23,7 @@ from resnest_export.models.heads import ConvFCBBoxHead, FCNMaskHead
 from resnest_export.models.layers import ConvModule
 from resnest_export.models.rpn import RPN
 from resnest_export.onnx_domain import DOMAIN, VERSION
+from resnest_export.ops.functions import WINOGRAD_CONV
 
 OUTPUTS, TAPS = 4, 3
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
@@ -58,9 +59,9 @@ def _fewer_multiplications(modules: nn.ModuleList, map_size: int) -> nn.ModuleLi
 
 
 class WinogradConv(nn.Module):
-    """A 3×3 convolution, padded by 1, of maps of any size: in an exported file, the function `WinogradConv`.
+    """A 3×3 convolution, padded by 1, of maps of any size: in a file, the function `WinogradConv`, inlined.
 
-    The algorithm is in that function's body: traced from PyTorch, its steps on unknown sizes took longer to export than
+    The algorithm is in that function: traced from PyTorch, its steps on unknown sizes took longer to export than
     the rest of the detector.
     """
 
@@ -87,7 +88,7 @@ class WinogradConv(nn.Module):
         weights = transformed(conv, self.of_weights)
         channels = conv.out_channels
         return torch.onnx.ops.symbolic(
-            f"{DOMAIN}::WinogradConv",
+            f"{DOMAIN}::{WINOGRAD_CONV}",
             (x, weights, self.identity, conv.bias, self.into, self.back),
             {"channels": channels},
             dtype=x.dtype,

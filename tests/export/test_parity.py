@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import onnx
 import pytest
 
 from resnest_core import load_detector
@@ -87,6 +88,14 @@ def test_proposals_of_equal_scores(tmp_path: Path) -> None:
             figures = compare.agreement(expected, answer, threshold=0.01)
             assert figures["golden"] > 2
             assert (figures["found"], figures["extra"]) == (1, 0), photograph
+
+
+def test_only_two_custom_operators(exported_mask_rcnn_s50: Path) -> None:
+    """Winograd's convolutions, which the demo hasn't, are standard operators in the file."""
+    model = onnx.load(network_path(exported_mask_rcnn_s50, "mask_rcnn_s50"))
+    assert {node.op_type for node in model.graph.node if node.domain} == {"BatchedNMS", "MultiLevelRoIAlign"}
+    assert "WinogradConv" not in {function.name for function in model.functions}
+    assert [node for node in model.graph.node if node.op_type == "Conv" and "identity" in node.input[1]]
 
 
 @cases("mask_rcnn_s50", "cascade_rcnn_s101", quick=["mask_rcnn_s50"])

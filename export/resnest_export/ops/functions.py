@@ -207,7 +207,8 @@ def WinogradConv(
 
 
 ALWAYS = (RoIAlignOnLevel, MultiLevelRoIAlign, BatchedNMS)
-SOMETIMES: dict[str, Any] = {"BatchedSoftNMS": BatchedSoftNMS, "WinogradConv": WinogradConv}
+WINOGRAD_CONV = "WinogradConv"
+SOMETIMES: dict[str, Any] = {"BatchedSoftNMS": BatchedSoftNMS, WINOGRAD_CONV: WinogradConv}
 
 
 def function_bodies(graph: onnx.GraphProto | None = None) -> list[onnx.FunctionProto]:
