@@ -26,7 +26,7 @@ from resnest_export.winograd import use_winograd
 OPSET = 18
 IR_VERSION = 10
 EXAMPLE_SIZE_HW = (320, 544)  # any multiples of 32 that aren't equal
-MIN_SIDE = 33  # where sides aren't multiples of 32: torch.export takes a level's side of one pixel for a constant
+MIN_SIDE = 65  # where sides aren't multiples of 32: torch.export takes a level's side of one pixel for a constant
 
 
 def export_onnx(detector: TwoStageDetector, card: ModelCard, path: Path, *, winograd: bool = True) -> None:

@@ -91,7 +91,7 @@ def test_a_runtime_is_loaded_again() -> None:
     engine = LocalEngine(InProcessDetector(FakeRuntime(before_run=dead)), settings, load=load)
     with TestClient(create_app(settings, [engine]), raise_server_exceptions=False) as client:
         assert post(client).status_code in (500, 503)
-        until(lambda: client.get("/health/ready").status_code == 200 and bool(loaded))
+        until(lambda: bool(loaded) and client.get("/health/ready").status_code == 200)
         assert post(client).status_code == 200
     assert len(loaded) == 1
 
