@@ -17,15 +17,13 @@ import statistics
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.serving import Layout, load
-from resnest_core.runtimes import preferred_runtime
-from tests.server.test_serve import PHOTOGRAPH, RESNEST, ROOT, free_port, serving_at
+from benchmarks.serving import Layout, load, model_options, model_parser
+from tests.server.test_serve import RESNEST, free_port, serving_at
 
 
 @dataclass(frozen=True)
@@ -56,11 +54,7 @@ class Running:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="demo")
-    parser.add_argument("--repository", type=Path, default=ROOT / "model_repository")
-    parser.add_argument("--image", type=Path, default=PHOTOGRAPH)
-    parser.add_argument("--runtime", default=preferred_runtime("cpu").name)
+    parser = model_parser(__doc__)
     parser.add_argument("--cpus", type=int, default=2, help="the gateways may use the first of the machine's")
     parser.add_argument("--gateways", action="store_true", help="one gateway beside two, instead of several layouts")
     parser.add_argument("--clients", default="1,8")
@@ -106,19 +100,11 @@ def two_gateways(cpus: int) -> list[Service]:
 def start(service: Service, arguments: argparse.Namespace, stack: ExitStack, clients: list[int]) -> Running:
     """Start the gateways of a service."""
     layout = service.layout
-    variables = {
-        "RESNEST_INSTANCES": str(layout.instances),
-        "RESNEST_THREADS": str(layout.threads),
-        "RESNEST_MAX_BATCH": str(layout.batch),
-        "RESNEST_LOG_LEVEL": "error",
-        "RESNEST_REQUEST_SECONDS": "600",
-    }
-    options = ("--model", arguments.model, "--repository", str(arguments.repository), "--runtime", arguments.runtime)
     told = [count for count in clients if count > 1 or layout.batch == 1]  # a single client fills no batch
     found = Running([], [], {count: [] for count in told}, {count: [] for count in told})
     for cpus in service.cpus:
-        program = ("taskset", "-c", cpus, *RESNEST, "serve", *options)
-        url, process = stack.enter_context(serving_at(free_port(), program, variables=variables))
+        program = ("taskset", "-c", cpus, *RESNEST, "serve", *model_options(arguments))
+        url, process = stack.enter_context(serving_at(free_port(), program, variables=layout.variables))
         found.urls.append(url)
         found.processes.append(psutil.Process(process.pid))
     return found

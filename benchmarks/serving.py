@@ -41,13 +41,35 @@ class Layout:
     def __str__(self) -> str:
         return f"{self.instances} × {self.threads} threads, batch {self.batch}"
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """Settings of a gateway that runs so, and that a benchmark doesn't time out."""
+        return {
+            "RESNEST_INSTANCES": str(self.instances),
+            "RESNEST_THREADS": str(self.threads),
+            "RESNEST_MAX_BATCH": str(self.batch),
+            "RESNEST_LOG_LEVEL": "error",
+            "RESNEST_REQUEST_SECONDS": "600",
+        }
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+def model_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the options for what is served: model, repository, image, runtime."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="demo")
     parser.add_argument("--repository", type=Path, default=ROOT / "model_repository")
     parser.add_argument("--image", type=Path, default=PHOTOGRAPH)
     parser.add_argument("--runtime", default=preferred_runtime("cpu").name)
+    return parser
+
+
+def model_options(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """Return `resnest serve`'s options for what `model_parser` parsed."""
+    return "--model", arguments.model, "--repository", str(arguments.repository), "--runtime", arguments.runtime
+
+
+def main() -> None:
+    parser = model_parser(__doc__)
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--requests", type=int, default=64, help="of a round")
@@ -77,16 +99,9 @@ def compare(layout: Layout, arguments: argparse.Namespace) -> tuple[list[float],
         repository=arguments.repository,
     )
     image = prepare(load_image(arguments.image), detector.card)
-    options = ("--model", arguments.model, "--repository", str(arguments.repository), "--runtime", arguments.runtime)
-    variables = {
-        "RESNEST_INSTANCES": str(layout.instances),
-        "RESNEST_THREADS": str(layout.threads),
-        "RESNEST_MAX_BATCH": str(layout.batch),
-        "RESNEST_LOG_LEVEL": "error",
-        "RESNEST_REQUEST_SECONDS": "600",
-    }
+    options = model_options(arguments)
     share = arguments.requests // (layout.batch * layout.instances)
-    with serving(*options, log=None, **variables) as (url, _), ThreadPoolExecutor(layout.instances) as pool:
+    with serving(*options, log=None, **layout.variables) as (url, _), ThreadPoolExecutor(layout.instances) as pool:
         for number in range(arguments.rounds + 1):  # the first warms up
             start = time.perf_counter()
             asyncio.run(load(url, body, arguments.clients, arguments.requests))

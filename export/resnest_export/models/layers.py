@@ -1,7 +1,8 @@
-"""The convolution block that neck and heads share."""
+"""What backbone, neck and heads share: the convolution block, and a sum of tensors."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -42,3 +43,8 @@ def conv_stack(in_channels: int, channels: int, count: int, norm: BatchNormSetti
     """Return `count` 3×3 convolutions of a head, each with ReLU, one after the other."""
     widths = [in_channels, *[channels] * count]
     return nn.ModuleList(ConvModule(before, after, 3, norm=norm, relu=True) for before, after in pairwise(widths))
+
+
+def sum_of(terms: Sequence[Tensor]) -> Tensor:
+    """Return the sum of one or more tensors of the same shape."""
+    return sum(terms[1:], terms[0])

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own name
 
 from resnest_export.mmdet_config.settings import BackboneSettings
+from resnest_export.models.layers import sum_of
 
 EXPANSION = 4
 
@@ -51,11 +52,6 @@ class SplitAttention(nn.Module):
         """Return the sum (B, C, H, W) of the splits in x (B, radix·C, H, W), each times its weights (B, C, 1, 1)."""
         # Not as a product of five dimensions: runtimes change the layout of the full maps for one.
         return sum_of([split * weight for split, weight in zip(x.chunk(self.radix, 1), weights, strict=True)])
-
-
-def sum_of(terms: Sequence[Tensor]) -> Tensor:
-    """Return the sum of one or more tensors of the same shape."""
-    return sum(terms[1:], terms[0])
 
 
 class Bottleneck(nn.Module):

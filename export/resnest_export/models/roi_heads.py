@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from resnest_export.mmdet_config.settings import RoIExtractorSettings, RoIHeadSettings
 from resnest_export.models import boxes
 from resnest_export.models.heads import ConvFCBBoxHead, FCNMaskHead
+from resnest_export.models.layers import sum_of
 from resnest_export.ops import multi_level_roi_align
 
 LEVELS = 4
@@ -105,9 +106,9 @@ class CascadeRoIHead(nn.Module):
         masks: list[Tensor] = [
             head(pooled[extractor], labels) for head, extractor in zip(self.mask_head, extractors, strict=True)
         ]
-        return sum(masks[1:], masks[0]) / len(masks)
+        return sum_of(masks) / len(masks)
 
     @staticmethod
     def _mean(stage_logits: Sequence[Tensor]) -> Tensor:
-        mean = sum(stage_logits[1:], stage_logits[0]) / len(stage_logits)
+        mean = sum_of(stage_logits) / len(stage_logits)
         return mean.softmax(1)[:, :-1]
