@@ -169,8 +169,8 @@ def one_round(
         with ThreadPoolExecutor(concurrency) as pool:
             answered = sum(pool.map(worker, range(0, concurrency * 7, 7)))
         elapsed = time.perf_counter() - start
-        ran = {size: count - before.get(size, 0) for size, count in client.batches(model + NETWORK_SUFFIX).items()}
-    return answered / elapsed, answered / sum(ran.values())
+        ran = client.batches(model + NETWORK_SUFFIX) - before
+    return answered / elapsed, answered / ran.total()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,12 +67,31 @@ class Client:
         height, width = outputs[tensors.ORIGINAL_SIZES][0]
         return unpack(outputs, 0, (int(height), int(width)), masks=want_masks is not False)
 
-    def batches(self, model: str) -> dict[int, int]:
-        """Return how many batches of which size a model has run, by Triton's own statistics."""
+    @contextmanager
+    def counting_batches(self, model: str, images: int) -> Iterator[Counter[int]]:
+        """Fill a counter, at the end, with how many batches of which size the model ran within.
+
+        Triton counts a request after it has answered it: what ran before is given time to be counted, and
+        what ran within is waited for, until `images` are counted or ten seconds are over.
+        """
+        before, earlier = self.batches(model), None
+        while before != earlier:
+            time.sleep(0.2)
+            before, earlier = self.batches(model), before
+        ran: Counter[int] = Counter()
+        yield ran
+        deadline = time.monotonic() + 10
+        while sum(ran.elements()) < images and time.monotonic() < deadline:
+            time.sleep(0.02)
+            ran.clear()
+            ran.update(self.batches(model) - before)
+
+    def batches(self, model: str) -> Counter[int]:
+        """Return how many batches of which size the model has run, by Triton's own statistics."""
         options = {"as_json": True} if self.module is tritonclient.grpc else {}
         (statistics,) = self.client.get_inference_statistics(model, **options)["model_stats"]
         stats = statistics.get("batch_stats", [])
-        return {int(one["batch_size"]): int(one["compute_infer"]["count"]) for one in stats}
+        return Counter({int(one["batch_size"]): int(one["compute_infer"]["count"]) for one in stats})
 
 
 @contextmanager

@@ -78,16 +78,14 @@ def test_requests_share_batches_and_each_gets_its_own_answer(
     triton: TritonServer, local: InProcessDetector, protocol: str
 ) -> None:
     thresholds = [0.05 + 0.9 * (index % 4) / 4 for index in range(12)]
-    with asking(triton, "grpc") as client:
-        before = client.batches("demo_network")
-        with ThreadPoolExecutor(CONCURRENCY) as pool:
-            answers = list(
-                pool.map(lambda value: ask(triton, protocol, photograph(0), score_threshold=value), thresholds)
-            )
-        after = client.batches("demo_network")
-    ran = {size: count - before.get(size, 0) for size, count in after.items()}
-    assert sum(size * count for size, count in ran.items()) == 12
-    assert max(size for size, count in ran.items() if count) > 1
+    with (
+        asking(triton, "grpc") as client,
+        client.counting_batches("demo_network", 12) as ran,
+        ThreadPoolExecutor(CONCURRENCY) as pool,
+    ):
+        answers = list(pool.map(lambda value: ask(triton, protocol, photograph(0), score_threshold=value), thresholds))
+    assert sum(ran.elements()) == 12
+    assert max(ran) > 1
     for threshold, answer in zip(thresholds, answers, strict=True):
         assert isinstance(answer, Detections), answer
         assert_same(answer, detect(local, photograph(0), score_threshold=threshold))
@@ -108,12 +106,13 @@ def test_images_of_many_shapes_in_flight_at_once(triton: TritonServer, local: In
 def test_a_broken_image_in_a_batch_fails_alone(triton: TritonServer, local: InProcessDetector, protocol: str) -> None:
     broken = {2: b"no image", 5: photograph(1)[:9000], 7: b""}
     images = [broken.get(index, photograph(index % 3)) for index in range(12)]
-    with asking(triton, "grpc") as client:
-        before = client.batches("demo_preprocess")
-        with ThreadPoolExecutor(CONCURRENCY) as pool:
-            answers = list(pool.map(partial(ask, triton, protocol), images))
-        after = client.batches("demo_preprocess")
-    assert sum(size * (count - before.get(size, 0)) for size, count in after.items()) == 12
+    with (
+        asking(triton, "grpc") as client,
+        client.counting_batches("demo_preprocess", 12) as ran,
+        ThreadPoolExecutor(CONCURRENCY) as pool,
+    ):
+        answers = list(pool.map(partial(ask, triton, protocol), images))
+    assert sum(ran.elements()) == 12
     says = {2: "This is not an image: send a", 5: "The JPEG file is cut short: send it", 7: "This is not an image:"}
     for index, (image, answer) in enumerate(zip(images, answers, strict=True)):
         if index in broken:
