@@ -15,7 +15,7 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -96,7 +96,7 @@ def inputs_of(image: Path, card: ModelCard) -> Tensors:
 
 
 def take_turns(
-    subjects: dict[str, Callable[[], object]], runs: int
+    subjects: Mapping[str, Callable[[], object]], runs: int
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Run each subject once a turn, and return the CPU and wall seconds of each run by subject."""
     cpu: dict[str, list[float]] = {name: [] for name in subjects}
