@@ -10,16 +10,18 @@ from resnest_core.errors import MissingExtraError
 if TYPE_CHECKING:
     from resnest_client.async_grpc_detector import AsyncGrpcDetector
     from resnest_client.async_http_detector import AsyncHttpDetector
+    from resnest_client.fetching import fetch_image
     from resnest_client.grpc_detector import GrpcDetector
     from resnest_client.http_detector import HttpDetector
 
-__all__ = ["AsyncGrpcDetector", "AsyncHttpDetector", "GrpcDetector", "HttpDetector"]
+__all__ = ["AsyncGrpcDetector", "AsyncHttpDetector", "GrpcDetector", "HttpDetector", "fetch_image"]
 
 MODULES = {
     "AsyncGrpcDetector": "async_grpc_detector",
     "AsyncHttpDetector": "async_http_detector",
     "GrpcDetector": "grpc_detector",
     "HttpDetector": "http_detector",
+    "fetch_image": "fetching",
 }
 
 

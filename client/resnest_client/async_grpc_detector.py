@@ -26,7 +26,7 @@ from resnest_core.errors import (
     RuntimeUnavailableError,
 )
 from resnest_core.grpc_address import URL, grpc_address
-from resnest_core.images import Image
+from resnest_core.images import Color, Image
 
 T = TypeVar("T")
 
@@ -34,7 +34,8 @@ T = TypeVar("T")
 class AsyncGrpcDetector(AsyncDetector):
     """Detects objects through the Triton at `url`: `async with AsyncGrpcDetector(url) as detector`.
 
-    Arguments and errors are those of `GrpcDetector`, but the client connects only on `async with` or `open`.
+    Arguments and errors are those of `GrpcDetector`, but the client connects only on `async with` or `open`. Cancelling
+    a task cancels its request; Triton drops it if it is still queued.
     """
 
     def __init__(
@@ -68,21 +69,16 @@ class AsyncGrpcDetector(AsyncDetector):
             raise self._no_card(error) from error
         return card
 
-    async def detect(self, image: Image, *, score_threshold: float | None = None, masks: bool = True) -> Detections:
-        """See `GrpcDetector.detect`. Cancelling the task cancels the request; Triton drops it if it is still queued.
-
-        Raises, in addition to the errors of `GrpcDetector.detect`:
-            RuntimeError: the detector isn't open.
-        """
+    async def _detect(self, image: Image, score_threshold: float | None, masks: bool, color: Color) -> Detections:
         from tritonclient.utils import InferenceServerException
 
-        self._opened()
         threshold = checked_threshold(score_threshold, self.card)
         async with self._places:
-            data = await asyncio.to_thread(encoded, image)  # reads or encodes the image
+            data = await asyncio.to_thread(encoded, image, color)  # reads or encodes the image
             inputs = triton_ensemble.make_inputs(data, threshold, masks, self.card)
+            self._check_open()
             infer = partial(
-                self._opened().infer, self.card.name, inputs, outputs=triton_ensemble.make_outputs(masks, self.card)
+                self._client.infer, self.card.name, inputs, outputs=triton_ensemble.make_outputs(masks, self.card)
             )
             try:
                 result = await self._ask(infer, self._timeout)
@@ -90,15 +86,10 @@ class AsyncGrpcDetector(AsyncDetector):
                 raise triton_ensemble.read_error(error, self.card.name, self._address) from error
         return triton_ensemble.read_result(result, masks, self.card)
 
-    async def close(self) -> None:
+    async def _close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             await client.close()
-
-    def _opened(self) -> Any:
-        if self._client is None:
-            raise RuntimeError("This detector is closed, or was never opened.")
-        return self._client
 
     async def _ask(self, call: Any, seconds: float) -> Any:
         """Call Triton's client, with retries, until the call succeeds or its time is over."""

@@ -14,7 +14,7 @@ from resnest_client.gateway_protocol import GatewayProtocol, GatewayRequest
 from resnest_client.retries import policy
 from resnest_core.card import ModelCard
 from resnest_core.detections import Detections
-from resnest_core.images import Image
+from resnest_core.images import Color, Image
 
 T = TypeVar("T")
 
@@ -23,7 +23,8 @@ class AsyncHttpDetector(AsyncDetector):
     """Detects objects through the gateway at `url`: `async with AsyncHttpDetector(url) as detector`.
 
     Arguments and errors are those of `HttpDetector`, but `max_concurrency` limits all requests in flight, and the
-    client connects only on `async with` or `open`.
+    client connects only on `async with` or `open`. Cancelling a task closes its connection, and the server drops the
+    request.
     """
 
     def __init__(
@@ -48,14 +49,15 @@ class AsyncHttpDetector(AsyncDetector):
     async def read_card(self) -> ModelCard:
         return (await self._ask(self._protocol.served_model(self._model))).card
 
-    async def detect(self, image: Image, *, score_threshold: float | None = None, masks: bool = True) -> Detections:
-        """See `HttpDetector.detect`. Cancelling the task closes the connection, and the server drops the request."""
+    async def _detect(self, image: Image, score_threshold: float | None, masks: bool, color: Color) -> Detections:
         async with self._places:
             # In a thread, because this reads or encodes the image.
-            question = await asyncio.to_thread(self._protocol.detections, image, self.card, score_threshold, masks)
+            question = await asyncio.to_thread(
+                self._protocol.detections, image, self.card, score_threshold, masks, color
+            )
             return await self._ask(question)
 
-    async def close(self) -> None:
+    async def _close(self) -> None:
         await self._client.aclose()
 
     async def _ask(self, question: GatewayRequest[T]) -> T:

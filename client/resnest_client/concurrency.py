@@ -50,7 +50,7 @@ async def in_order_async(
     """Yield each item's result; `work` must enforce `limit`. Pending tasks are cancelled at exit."""
     window: deque[asyncio.Future[R]] = deque()
     try:
-        async for item in _each(items):
+        async for item in each(items):
             window.append(asyncio.ensure_future(work(item)))
             if len(window) == AHEAD * limit:
                 yield await window.popleft()
@@ -62,7 +62,8 @@ async def in_order_async(
         await asyncio.gather(*window, return_exceptions=True)
 
 
-async def _each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
+async def each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
+    """Yield the items of either kind of iterable."""
     if isinstance(items, AsyncIterable):
         async for item in items:
             yield item

@@ -17,24 +17,30 @@ from pydantic import ValidationError
 from resnest_client.client_limits import CONNECT_TIMEOUT, check_bounds
 from resnest_client.image_bytes import encoded
 from resnest_client.proxies import direct_mounts
+from resnest_client.retries import retry_after
 from resnest_client.served_model import ServedModel, read_served_model
 from resnest_core.card import ModelCard
 from resnest_core.detections import Detections
 from resnest_core.detector import checked_threshold
 from resnest_core.errors import (
-    AccessError,
+    ForbiddenError,
     ImageTooLargeError,
     ImageTooNarrowError,
     ModelNotFoundError,
     NotAnImageError,
+    OverloadedError,
     ParameterError,
+    RateLimitedError,
     RemoteError,
     ResNeStError,
     RuntimeUnavailableError,
+    TimedOutError,
+    UnauthorizedError,
+    UnreachableError,
 )
 from resnest_core.formats import from_native
 from resnest_core.image_header import media_type
-from resnest_core.images import Image
+from resnest_core.images import Color, Image
 
 API_KEY = "RESNEST_API_KEY"  # the environment variable
 KEEP_ALIVE = 4.0  # seconds for idle connections: less than any usual server's, so that none is closed while in use
@@ -48,19 +54,21 @@ PROBLEMS: dict[str, type[ResNeStError]] = {
     "body-too-large": ImageTooLargeError,
     "model-not-found": ModelNotFoundError,
     "bad-parameter": ParameterError,
-    "unauthorized": AccessError,
-    "rate-limited": AccessError,
-    "slow-body": RuntimeUnavailableError,
-    "unavailable": RuntimeUnavailableError,
+    "unauthorized": UnauthorizedError,
+    "rate-limited": RateLimitedError,
+    "slow-body": TimedOutError,
+    "unavailable": OverloadedError,
 }
 # Errors by status, for responses without a problem type: a proxy's, for instance.
 STATUSES: dict[int, type[ResNeStError]] = {
-    401: AccessError,
-    403: AccessError,
-    429: AccessError,
-    502: RuntimeUnavailableError,
-    503: RuntimeUnavailableError,
-    504: RuntimeUnavailableError,
+    401: UnauthorizedError,
+    403: ForbiddenError,
+    408: TimedOutError,
+    413: ImageTooLargeError,
+    429: RateLimitedError,
+    502: UnreachableError,
+    503: OverloadedError,
+    504: TimedOutError,
 }
 
 T = TypeVar("T")
@@ -136,7 +144,7 @@ class GatewayProtocol:
         return GatewayRequest("GET", "/v1/models" if model is None else _path(model), read)
 
     def detections(
-        self, image: Image, card: ModelCard, score_threshold: float | None, masks: bool
+        self, image: Image, card: ModelCard, score_threshold: float | None, masks: bool, color: Color = "rgb"
     ) -> GatewayRequest[Detections]:
         """Return the request for an image's detections: encoded images are sent as they are, pixels as PNG.
 
@@ -145,7 +153,7 @@ class GatewayProtocol:
             ParameterError: the threshold isn't in 0…1.
         """
         threshold = checked_threshold(score_threshold, card)
-        data = encoded(image)
+        data = encoded(image, color)
         mask_size = card.mask_size if masks else None
         return GatewayRequest(
             "POST",
@@ -163,7 +171,9 @@ class GatewayProtocol:
 
     def unreachable(self, error: httpx.HTTPError) -> RuntimeUnavailableError:
         """Return the error for a request that got no complete response."""
-        return RuntimeUnavailableError(f"{self._shown} can't be reached: {str(error) or type(error).__name__}.")
+        if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
+            return TimedOutError(f"{self._shown} didn't answer in time: raise `timeout`, or ask it less at once.")
+        return UnreachableError(f"{self._shown} can't be reached: {str(error) or type(error).__name__}.")
 
     def _json(self, response: httpx.Response) -> Any:
         """Return the JSON of a response, or raise the error that its problem stands for."""
@@ -217,5 +227,8 @@ def _problem(response: httpx.Response) -> ResNeStError:
         kind, detail = str(problem["type"]).rpartition("/")[2], str(problem["detail"])
     except (ValueError, KeyError, TypeError):
         address = _without_user(response.url)
-        return otherwise(f"{address} answered {response.status_code} {response.reason_phrase}: check the address.")
-    return PROBLEMS.get(kind, otherwise)(detail)
+        kind, detail = "", f"{address} answered {response.status_code} {response.reason_phrase}: check the address."
+    error = PROBLEMS.get(kind, otherwise)(detail)
+    if isinstance(error, RateLimitedError | OverloadedError):
+        error.retry_after = retry_after(response)
+    return error

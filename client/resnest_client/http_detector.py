@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from typing import TypeVar
 
@@ -14,18 +13,20 @@ from resnest_client.client_limits import MAX_CONCURRENCY, RETRIES, TIMEOUT
 from resnest_client.concurrency import in_order
 from resnest_client.gateway_protocol import GatewayProtocol, GatewayRequest
 from resnest_client.retries import policy
-from resnest_core.closeable import Closeable
 from resnest_core.detections import Detections
-from resnest_core.images import Image
+from resnest_core.detector import SyncDetector
+from resnest_core.errors import NotOpenError
+from resnest_core.images import Color, Image
 
 T = TypeVar("T")
 
 
-class HttpDetector(Closeable):
+class HttpDetector(SyncDetector):
     """Detects objects through the gateway at `url`; a context manager; thread-safe.
 
-    Connections are kept alive. If a connection fails or breaks, or the server answers 429, 502, 503 or 504, the request
-    is retried after the server's `Retry-After`, if any, plus an exponential random back-off.
+    See `resnest_core.detector.Detector` for `detect` and `detect_many`. Encoded images are sent as they are, pixels as
+    PNG. Connections are kept alive. If a connection fails or breaks, or the server answers 429, 502, 503 or 504, the
+    request is retried after the server's `Retry-After`, if any, plus an exponential random back-off.
 
     Args:
         url: the gateway's address, such as `http://localhost:8000`.
@@ -66,34 +67,22 @@ class HttpDetector(Closeable):
             self.close()
             raise
 
-    def detect(self, image: Image, *, score_threshold: float | None = None, masks: bool = True) -> Detections:
-        """See `resnest_core.detector.Detector.detect`; encoded images are sent as they are, pixels as PNG.
+    def _detect(self, image: Image, score_threshold: float | None, masks: bool, color: Color) -> Detections:
+        return self._ask(self._protocol.detections(image, self.card, score_threshold, masks, color))
 
-        Raises, in addition to the errors of `Detector.detect`:
-            AccessError: the key is no longer valid, or rate-limited.
-            RuntimeUnavailableError: the server can't be reached, or is overloaded.
-            RemoteError: the server's response is invalid.
-        """
-        return self._ask(self._protocol.detections(image, self.card, score_threshold, masks))
-
-    def detect_many(
-        self, images: Iterable[Image], *, score_threshold: float | None = None, masks: bool = True
-    ) -> Iterator[Detections]:
-        """Yield each image's detections, in order, with up to `max_concurrency` requests in flight.
-
-        Raises:
-            ResNeStError: the errors of `detect`, at the first image that fails; later images aren't requested.
-        """
-        detect = partial(self.detect, score_threshold=score_threshold, masks=masks)
-        with closing(in_order(detect, images, self._max_concurrency)) as results:
-            for result in results:
-                yield result()
+    def _start_many(
+        self, images: Iterable[Image], batch_size: int | None, score_threshold: float | None, masks: bool, color: Color
+    ) -> Generator[Callable[[], Detections], None, None]:
+        detect = partial(self._detect, score_threshold=score_threshold, masks=masks, color=color)
+        return in_order(detect, images, min(batch_size or self._max_concurrency, self._max_concurrency))
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
     def _ask(self, question: GatewayRequest[T]) -> T:
+        if self._client.is_closed:
+            raise NotOpenError("This detector is closed: make a new one.")
         try:
             response = Retrying(**self._policy)(self._client.request, **question.arguments)
         except httpx.HTTPError as error:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import numpy as np
+import PIL.Image
 
 from resnest_core.drawing import encode
-from resnest_core.images import Image, load_image, read_file
+from resnest_core.images import Color, Image, load_image, read_image
 
 
-def encoded(image: Image) -> bytes:
+def encoded(image: Image, color: Color = "rgb") -> bytes:
     """Return the bytes of an encoded image unchanged, and pixels as PNG.
 
     Raises:
         ImageError: the image can't be used.
+        ParameterError: there is no such order of channels.
     """
-    if isinstance(image, bytes):
-        return image
-    if isinstance(image, str | Path):
-        return read_file(image)
-    return encode(load_image(image), "image/png")
+    if isinstance(image, np.ndarray | PIL.Image.Image):
+        return encode(load_image(image, color=color), "image/png")
+    return read_image(image)

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from typing import Literal, Protocol, TypeAlias, overload
 
 import numpy as np
 
 from resnest_core import tensors
+from resnest_core.batches import DEFAULT_BATCH_SIZE, in_batches
 from resnest_core.card import ModelCard
 from resnest_core.closeable import Closeable
 from resnest_core.detections import Detections
-from resnest_core.errors import ParameterError
-from resnest_core.images import Image, load_image
+from resnest_core.errors import ParameterError, ResNeStError
+from resnest_core.images import Color, Image, load_image
+from resnest_core.large_images import open_pixels
 from resnest_core.preprocess import PreparedImage, prepare, stack
 from resnest_core.runtimes.base import Runtime
+from resnest_core.tiles import Tiles, merged
+
+OnError: TypeAlias = Literal["raise", "yield"]
 
 
 class Detector(Protocol):
@@ -23,17 +33,76 @@ class Detector(Protocol):
 
     card: ModelCard
 
-    def detect(self, image: Image, *, score_threshold: float | None = None, masks: bool = True) -> Detections:
+    def detect(
+        self,
+        image: Image,
+        *,
+        score_threshold: float | None = None,
+        masks: bool = True,
+        color: Color = "rgb",
+        tiles: Tiles | None = None,
+    ) -> Detections:
         """Detect objects in one image.
 
         Args:
-            image: the encoded bytes, a path to them, or RGB pixels as uint8 (H, W, 3).
+            image: encoded bytes, a path to them, pixels as uint8 (H, W, 3), or an image of Pillow.
             score_threshold: 0…1, nothing at or below it is returned; None, or less than it: the model's own.
             masks: whether to return masks, where the model has them.
+            color: order of the channels, if the image is an array: OpenCV's are `bgr`.
+            tiles: windows to detect in, for an image much larger than the objects in it; None: the whole image at once.
 
         Raises:
             ImageError: the image can't be used.
-            ParameterError: the threshold isn't in 0…1.
+            ParameterError: the threshold isn't in 0…1, or another argument isn't as described.
+        """
+        ...
+
+    @overload
+    def detect_many(
+        self,
+        images: Iterable[Image],
+        *,
+        batch_size: int | None = None,
+        on_error: Literal["raise"] = "raise",
+        score_threshold: float | None = None,
+        masks: bool = True,
+        color: Color = "rgb",
+    ) -> Iterator[Detections]: ...
+    @overload
+    def detect_many(
+        self,
+        images: Iterable[Image],
+        *,
+        batch_size: int | None = None,
+        on_error: OnError,
+        score_threshold: float | None = None,
+        masks: bool = True,
+        color: Color = "rgb",
+    ) -> Iterator[Detections | ResNeStError]: ...
+    def detect_many(
+        self,
+        images: Iterable[Image],
+        *,
+        batch_size: int | None = None,
+        on_error: OnError = "raise",
+        score_threshold: float | None = None,
+        masks: bool = True,
+        color: Color = "rgb",
+    ) -> Iterator[Detections | ResNeStError]:
+        """Yield each image's detections, in order; only a few images are read ahead.
+
+        Args:
+            images: any iterable, read lazily.
+            batch_size: in this process, images of equal padded shape in one run of the network; None: 4. Through a
+                server, requests in flight, up to the client's `max_concurrency`: the server makes its own batches.
+            on_error: `raise` raises the error of the first image that fails; `yield` yields it in the image's place.
+            score_threshold: as for `detect`.
+            masks: as for `detect`.
+            color: as for `detect`.
+
+        Raises:
+            ResNeStError: the errors of `detect`, with `on_error="raise"`.
+            ParameterError: an argument isn't as described.
         """
         ...
 
@@ -55,17 +124,146 @@ def checked_threshold(score_threshold: float | None, card: ModelCard) -> float:
     return max(score_threshold, card.score_threshold)
 
 
-class InProcessDetector(Closeable):
+def checked_many(batch_size: int | None, on_error: OnError) -> None:
+    """Check the arguments of `detect_many`.
+
+    Raises:
+        ParameterError: one isn't as described.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise ParameterError(f"batch_size must be at least 1, not {batch_size}.")
+    if on_error not in ("raise", "yield"):
+        raise ParameterError(f"on_error must be raise or yield, not {on_error!r}.")
+
+
+class SyncDetector(Closeable, ABC):
+    """What the detectors without `async` share: a subclass detects in one image, and starts on several."""
+
+    card: ModelCard
+
+    def detect(
+        self,
+        image: Image,
+        *,
+        score_threshold: float | None = None,
+        masks: bool = True,
+        color: Color = "rgb",
+        tiles: Tiles | None = None,
+    ) -> Detections:
+        """See `Detector.detect`."""
+        checked_threshold(score_threshold, self.card)
+        if tiles is None:
+            found = self._detect(image, score_threshold, masks, color)
+        else:
+            with open_pixels(image, color) as pixels:
+                windows = tiles.windows(pixels.size_hw)
+                parts = self.detect_many(map(pixels.read, windows), score_threshold=score_threshold, masks=masks)
+                found = merged(zip(windows, parts, strict=True), pixels.size_hw, self.card)
+        return replace(found, card=self.card, image=image, color=color)
+
+    @overload
+    def detect_many(
+        self,
+        images: Iterable[Image],
+        *,
+        batch_size: int | None = None,
+        on_error: Literal["raise"] = "raise",
+        score_threshold: float | None = None,
+        masks: bool = True,
+        color: Color = "rgb",
+    ) -> Iterator[Detections]: ...
+    @overload
+    def detect_many(
+        self,
+        images: Iterable[Image],
+        *,
+        batch_size: int | None = None,
+        on_error: OnError,
+        score_threshold: float | None = None,
+        masks: bool = True,
+        color: Color = "rgb",
+    ) -> Iterator[Detections | ResNeStError]: ...
+    def detect_many(
+        self,
+        images: Iterable[Image],
+        *,
+        batch_size: int | None = None,
+        on_error: OnError = "raise",
+        score_threshold: float | None = None,
+        masks: bool = True,
+        color: Color = "rgb",
+    ) -> Iterator[Detections | ResNeStError]:
+        """See `Detector.detect_many`."""
+        checked_many(batch_size, on_error)
+        checked_threshold(score_threshold, self.card)
+        return self._yielded(images, batch_size, on_error, score_threshold, masks, color)
+
+    @abstractmethod
+    def _detect(self, image: Image, score_threshold: float | None, masks: bool, color: Color) -> Detections:
+        """Detect objects in one image; the threshold has been checked."""
+
+    def _start_many(
+        self,
+        images: Iterable[Image],
+        batch_size: int | None,  # noqa: ARG002 - for subclasses
+        score_threshold: float | None,
+        masks: bool,
+        color: Color,
+    ) -> Generator[Callable[[], Detections], None, None]:
+        """Yield for each image, in order, a function that waits for its detections or raises its error."""
+        yield from (partial(self._detect, image, score_threshold, masks, color) for image in images)
+
+    def _yielded(
+        self,
+        images: Iterable[Image],
+        batch_size: int | None,
+        on_error: OnError,
+        score_threshold: float | None,
+        masks: bool,
+        color: Color,
+    ) -> Iterator[Detections | ResNeStError]:
+        sources: deque[Image] = deque()  # of the images that are read ahead
+        read = _remembering(images, sources)
+        with closing(self._start_many(read, batch_size, score_threshold, masks, color)) as results:
+            for result in results:
+                image = sources.popleft()
+                try:
+                    yield replace(result(), card=self.card, image=image, color=color)
+                except ResNeStError as error:
+                    if on_error == "raise":
+                        raise
+                    yield error
+
+
+def _remembering(images: Iterable[Image], sources: deque[Image]) -> Iterator[Image]:
+    for image in images:
+        sources.append(image)
+        yield image
+
+
+class InProcessDetector(SyncDetector):
     """A detector that runs a network in this process."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.card = runtime.card
 
-    def detect(self, image: Image, *, score_threshold: float | None = None, masks: bool = True) -> Detections:
-        """See `Detector.detect`."""
-        prepared = prepare(load_image(image), self.card)
+    def _detect(self, image: Image, score_threshold: float | None, masks: bool, color: Color) -> Detections:
+        prepared = prepare(load_image(image, color=color), self.card)
         return self.infer([prepared], [checked_threshold(score_threshold, self.card)], [masks])[0]
+
+    def _start_many(
+        self, images: Iterable[Image], batch_size: int | None, score_threshold: float | None, masks: bool, color: Color
+    ) -> Generator[Callable[[], Detections], None, None]:
+        threshold = checked_threshold(score_threshold, self.card)
+
+        def prepared(image: Image) -> PreparedImage:
+            return prepare(load_image(image, color=color), self.card)
+
+        def run(batch: Sequence[PreparedImage]) -> list[Detections]:
+            return self.infer(batch, [threshold] * len(batch), [masks] * len(batch))
+
+        return in_batches(prepared, run, images, batch_size or DEFAULT_BATCH_SIZE)
 
     def infer(
         self, images: Sequence[PreparedImage], score_thresholds: Sequence[float], want_masks: Sequence[bool]

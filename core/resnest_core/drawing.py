@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import colorsys
 import math
-from typing import TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
@@ -13,10 +14,12 @@ from PIL import ImageDraw
 
 from resnest_core import fonts
 from resnest_core.card import ModelCard
-from resnest_core.detections import Detections
 from resnest_core.errors import ParameterError
 from resnest_core.images import Pixels
 from resnest_core.masks import Box, Mask, paste
+
+if TYPE_CHECKING:
+    from resnest_core.detections import Detections
 
 DRAWING_THRESHOLD = 0.3
 MASK_OPACITY = 0.45
@@ -63,6 +66,27 @@ def encode(pixels: Pixels, media_type: str) -> bytes:
     if media_type not in ENCODINGS:
         raise ParameterError(f"Images are encoded as {' or '.join(ENCODINGS)}, not as {media_type}.")
     return cv2.imencode(ENCODINGS[media_type], cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def media_type_of(path: Path) -> str:
+    """Return the media type that a drawing's file name stands for.
+
+    Raises:
+        ParameterError: its ending is none of PNG or JPEG.
+    """
+    suffix = {".jpeg": ".jpg"}.get(path.suffix.lower(), path.suffix.lower())
+    for media_type, ending in ENCODINGS.items():
+        if suffix == ending:
+            return media_type
+    raise ParameterError(f"Drawings are {' or '.join(ENCODINGS.values())}: {path.name} has another ending.")
+
+
+def scaled(pixels: Pixels, scale: float) -> Pixels:
+    """Return an image (H, W, 3) made smaller by a factor in 0…1."""
+    if scale == 1:
+        return pixels
+    size = max(round(pixels.shape[1] * scale), 1), max(round(pixels.shape[0] * scale), 1)
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
 def class_color(label: int) -> Color:

@@ -13,9 +13,16 @@
     ├── CheckpointError            the checkpoint doesn't fit the detector, or is damaged
     │   └── ConfigError            the configuration can't be read, or describes what can't be built
     ├── DownloadError              the checkpoint couldn't be fetched whole
-    ├── AccessError                request refused: key missing, unknown or rate-limited
+    ├── AccessError                request refused
+    │   ├── UnauthorizedError      the key is missing or unknown
+    │   ├── ForbiddenError         a proxy or firewall in front of the server refuses it
+    │   └── RateLimitedError       too many requests: `retry_after`
     ├── RuntimeUnavailableError    the runtime or server can't answer now; later it may
+    │   ├── UnreachableError       no connection to the server, or it broke
+    │   ├── TimedOutError          the server didn't answer in time
+    │   ├── OverloadedError        the server refuses for now: `retry_after`
     │   └── PrecisionUnavailableError  this CPU hasn't the instructions of the model's precision
+    ├── NotOpenError               a client is used before it is opened, or after it is closed
     ├── RemoteError                a server's response can't be used
     └── MissingExtraError          an optional package isn't installed
 
@@ -89,12 +96,48 @@ class AccessError(ResNeStError):
     """Request refused: key missing, unknown or rate-limited."""
 
 
+class UnauthorizedError(AccessError):
+    """The API key is missing or unknown."""
+
+
+class ForbiddenError(AccessError):
+    """The server, or what is in front of it, refuses the request, whatever the key."""
+
+
+class RateLimitedError(AccessError):
+    """Too many requests; `retry_after` are the seconds until there is room for the next, None if unknown."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class RuntimeUnavailableError(ResNeStError):
     """The runtime or server can't answer now; later it may."""
 
 
+class UnreachableError(RuntimeUnavailableError):
+    """There is no connection to the server, or it broke."""
+
+
+class TimedOutError(RuntimeUnavailableError):
+    """The server didn't answer in time; it may still be working on the request."""
+
+
+class OverloadedError(RuntimeUnavailableError):
+    """The server refuses requests for now; `retry_after` are the seconds it asks to wait, None where it doesn't say."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class PrecisionUnavailableError(RuntimeUnavailableError):
     """This CPU hasn't the instructions of the model's precision; the model can be computed in fp32."""
+
+
+class NotOpenError(ResNeStError):
+    """A client is used before it is opened, or after it is closed."""
 
 
 class RemoteError(ResNeStError):

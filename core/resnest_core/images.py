@@ -6,22 +6,26 @@ import io
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
+import PIL.Image
 import simplejpeg
 from numpy.typing import NDArray
+from PIL import ImageOps
 from PIL.GifImagePlugin import GifImageFile
 
 from resnest_core import heif, jpeg_segments, png_chunks, tiff
-from resnest_core.errors import ImageTooLargeError, NotAnImageError
+from resnest_core.errors import ImageTooLargeError, NotAnImageError, ParameterError
 from resnest_core.image_header import CMYK_COMPONENTS, ImageHeader, read_header
 
 Pixels: TypeAlias = NDArray[np.uint8]
 """RGB, uint8 (H, W, 3)."""
-Image: TypeAlias = bytes | str | Path | Pixels
-"""Encoded bytes, a path to them, or RGB pixels."""
+Image: TypeAlias = bytes | bytearray | memoryview | str | Path | Pixels | PIL.Image.Image
+"""Encoded bytes, a path to them, pixels as uint8 (H, W, 3), or an image of Pillow."""
+Color: TypeAlias = Literal["rgb", "bgr"]
+"""The order of the channels in an array of pixels."""
 
 MAX_PIXELS = 64_000_000
 TRANSPOSED = (5, 6, 7, 8)  # EXIF's orientations whose rows are stored as columns
@@ -69,32 +73,64 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     return pixels
 
 
-def load_image(image: Image, *, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Return the pixels of encoded bytes, of a file, or the given pixels themselves.
+def load_image(image: Image, *, color: Color = "rgb", max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Return the RGB pixels of encoded bytes, of a file, of an image of Pillow, or the given pixels themselves.
+
+    `color` is the order of the channels in an array; everything else has an order of its own.
 
     Raises:
         NotAnImageError: the file can't be read, or isn't an image; or an array isn't uint8 (H, W, 3).
         ImageTooLargeError: the image has more than `max_pixels`.
+        ParameterError: there is no such order of channels.
     """
+    if color not in ("rgb", "bgr"):
+        raise ParameterError(f"color must be rgb or bgr, not {color!r}.")
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise NotAnImageError(f"Pixels must be uint8 (height, width, 3), not {image.dtype} {image.shape}.")
-        return image
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False) if color == "bgr" else image
+    if isinstance(image, PIL.Image.Image):
+        return _from_pillow(image, max_pixels)
+    return decode_image(read_image(image), max_pixels=max_pixels)
+
+
+def read_image(image: bytes | bytearray | memoryview | str | Path) -> bytes:
+    """Return the bytes of an encoded image, given as they are or as a path.
+
+    Raises:
+        NotAnImageError: the file can't be read, or this is something else.
+    """
     if isinstance(image, str | Path):
-        data = read_file(image)
-    elif isinstance(image, bytes):
-        data = image
-    else:
-        raise NotAnImageError(f"An image is bytes, a path or an array of RGB pixels, not {type(image).__name__}.")
-    return decode_image(data, max_pixels=max_pixels)
+        return read_file(image)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
+    kinds = "bytes, a path, an array of pixels or an image of Pillow"
+    raise NotAnImageError(f"An image is {kinds}, not {type(image).__name__}.")
+
+
+def _from_pillow(image: PIL.Image.Image, max_pixels: int) -> Pixels:
+    """Return the RGB pixels of an image of Pillow, like those of its file: upright, without alpha."""
+    if image.width * image.height > max_pixels or not image.width * image.height:
+        error = ImageTooLargeError if image.width else NotAnImageError
+        raise error(f"The image has {image.width}×{image.height} pixels, but 1 to {max_pixels:,} are allowed.")
+    if image.mode in ("I", "F"):
+        raise NotAnImageError(f"An image of Pillow's mode {image.mode} has no known range: convert it to RGB first.")
+    try:
+        if image.mode.startswith("I;16"):
+            image = PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow reads a file's pixels only now
+        raise NotAnImageError(f"Pillow can't read the image's pixels: {error}.") from error
 
 
 def read_file(path: str | Path) -> bytes:
     """Return the bytes of an image file.
 
     Raises:
-        NotAnImageError: it can't be read.
+        NotAnImageError: it can't be read, or is an address: nothing is fetched from a network here.
     """
+    if str(path).startswith(("http://", "https://")):
+        raise NotAnImageError(f"{path} is an address: pass what resnest_client.fetch_image returns for it.")
     try:
         return Path(path).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have

@@ -61,6 +61,21 @@ def paste(
 def _interpolation(first: int, last: int, start: float, end: float, size: int) -> NDArray[np.float32]:
     """Return bilinear weights (last − first, size) of the `size` cells over [start, end] for each pixel's centre."""
     position = (np.arange(first, last, dtype=np.float32) + np.float32(0.5 - start)) * np.float32(size / (end - start))
+    return _weights(position, size)
+
+
+def sampled(mask: Mask, box_xyxy: Box, other_xyxy: Box) -> Mask:
+    """Return the map, float16 (S, S), that a mask over a box has over another box: zeros outside of its own."""
+    size = mask.shape[0]
+    cells = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size)
+    sides = np.maximum(box_xyxy[2:] - box_xyxy[:2], 1e-6)
+    centres = other_xyxy[:2] + cells[:, None] * (other_xyxy[2:] - other_xyxy[:2])  # (S, 2), x and y
+    columns, rows = (_weights(position, size) for position in ((centres - box_xyxy[:2]) * (size / sides)).T)
+    return (rows @ mask.astype(np.float32) @ columns.T).astype(np.float16)
+
+
+def _weights(position: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Return bilinear weights (len(position), size) of `size` cells, whose centres are at 0.5, 1.5, …"""
     weights: NDArray[np.float32] = np.subtract.outer(position, np.arange(0.5, size, dtype=np.float32))
     np.abs(weights, out=weights)
     np.subtract(1, weights, out=weights)

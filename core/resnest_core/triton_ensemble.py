@@ -20,10 +20,12 @@ from resnest_core.errors import (
     MissingExtraError,
     ModelNotFoundError,
     NotAnImageError,
+    OverloadedError,
     ParameterError,
     RemoteError,
     ResNeStError,
-    RuntimeUnavailableError,
+    TimedOutError,
+    UnreachableError,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +50,8 @@ CHANNEL_OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.enable_http_proxy", 0),  # the variables http_proxy, grpc_proxy, … are for other connections
 ]
-AWAY = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED", "ABORTED")
+AWAY = ("UNAVAILABLE", "CANCELLED", "ABORTED")
+QUEUE_IS_FULL = "queue size"  # in Triton's own message
 
 
 def import_client() -> Any:
@@ -119,8 +122,12 @@ def read_error(error: Exception, model: str, address: str) -> ResNeStError:
         return NotAnImageError(_sentence(message))
     if status == "NOT_FOUND" or "unknown model" in message.lower():
         return ModelNotFoundError(f"There is no model {model!r} at {address}: export it into Triton's repository.")
+    if status == "DEADLINE_EXCEEDED":
+        return TimedOutError(f"Triton at {address} didn't answer for {model} in time: try again later.")
+    if status == "RESOURCE_EXHAUSTED" or (status == "UNAVAILABLE" and QUEUE_IS_FULL in message):
+        return OverloadedError(f"Triton at {address} has no room for {model} now: try again later.")
     if status in AWAY or not status:
-        return RuntimeUnavailableError(f"Triton at {address} doesn't answer for {model} now: try again later.")
+        return UnreachableError(f"Triton at {address} doesn't answer for {model} now: try again later.")
     return RemoteError(f"{model} failed in Triton at {address}: its log says why.")
 
 

@@ -16,11 +16,10 @@ from fastapi import Request
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
-from resnest_core.errors import ParameterError
+from resnest_core.errors import ParameterError, RateLimitedError, UnauthorizedError
 from resnest_core.messages import named
 from resnest_core.text_files import numbered_lines
 from resnest_server.fair_order import CLIENT
-from resnest_server.problems import RateLimitedError, UnauthorizedError
 from resnest_server.settings import MEGAPIXEL, Settings
 
 KEY = re.compile("[!-~]+")

@@ -12,14 +12,15 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from resnest_core.errors import (
-    AccessError,
     ImageTooLargeError,
     ImageTooNarrowError,
     ModelNotFoundError,
     NotAnImageError,
     ParameterError,
+    RateLimitedError,
     ResNeStError,
     RuntimeUnavailableError,
+    UnauthorizedError,
 )
 
 log = logging.getLogger(__name__)
@@ -38,18 +39,6 @@ class UnsupportedMediaTypeError(ResNeStError):
 
 class SlowBodyError(ResNeStError):
     """The client takes too long to send the body."""
-
-
-class UnauthorizedError(AccessError):
-    """The key is missing or unknown."""
-
-
-class RateLimitedError(AccessError):
-    """Too many requests; in `seconds` there is room for the next."""
-
-    def __init__(self, message: str, seconds: int) -> None:
-        super().__init__(message)
-        self.seconds = seconds
 
 
 # Status and the last part of `type`, which stays the same for a kind of problem whatever its words.
@@ -89,7 +78,7 @@ def answer(status: HTTPStatus, body: dict[str, object], headers: dict[str, str] 
 def _headers(error: Exception) -> dict[str, str]:
     """Return the headers that an error's answer has besides."""
     if isinstance(error, RateLimitedError):
-        return {"Retry-After": str(error.seconds)}
+        return {"Retry-After": f"{error.retry_after:.0f}"}
     if isinstance(error, RuntimeUnavailableError):
         return RETRY_AFTER
     if isinstance(error, UnauthorizedError):

@@ -21,6 +21,7 @@ from resnest_core.errors import (
     InvalidModelError,
     ModelNotFoundError,
     NotAnImageError,
+    NotOpenError,
     ParameterError,
     RemoteError,
     ResNeStError,
@@ -159,7 +160,7 @@ def test_a_server_that_goes_and_comes_back(fake_triton: Triton) -> None:
     with GrpcDetector(server.url, retries=0) as detector:
         assert len(detector.detect(pixels())) == 3
         server.stop()
-        with pytest.raises(RuntimeUnavailableError, match="doesn't answer for fake now"):
+        with pytest.raises(RuntimeUnavailableError, match="for fake now"):
             detector.detect(pixels())
         again = fake_triton(port=server.port)
         until(lambda: answers(detector))
@@ -231,11 +232,11 @@ def test_detectors_share_a_thread_that_ends_with_the_last(fake_triton: Triton) -
     assert loops() == 1
     first.close()
     first.close()
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(NotOpenError, match="closed"):
         first.detect(pixels())
     assert len(second.detect(pixels())) == 3
     second.close()
-    with pytest.raises(RuntimeError, match="not running"):
+    with pytest.raises(NotOpenError, match="closed"):
         second.detect(pixels())
     assert loops() == 0
 
@@ -249,7 +250,9 @@ def test_an_async_one_that_is_not_open() -> None:
     async def run() -> None:
         detector = AsyncGrpcDetector("grpc://localhost")
         await detector.close()
-        with pytest.raises(RuntimeError, match="is closed, or was never opened"):
+        with pytest.raises(NotOpenError, match="isn't open: use `async with AsyncGrpcDetector"):
+            assert detector.card
+        with pytest.raises(NotOpenError, match="isn't open: use `async with AsyncGrpcDetector"):
             await detector.detect(pixels())
 
     asyncio.run(run())

@@ -14,10 +14,12 @@ from resnest_client import AsyncGrpcDetector, GrpcDetector
 from resnest_core.errors import (
     ModelNotFoundError,
     NotAnImageError,
+    OverloadedError,
     ParameterError,
     RemoteError,
     ResNeStError,
     RuntimeUnavailableError,
+    TimedOutError,
 )
 from tests.client.client_variants import pixels
 from tests.client.fake_triton import UNAVAILABLE, Refusal, Triton
@@ -38,7 +40,7 @@ def test_asked_again(ask: Ask, fake_triton: Triton, count: int, slept: list[floa
 @pytest.mark.parametrize("retries", [0, 1, 4])
 def test_it_gives_up(ask: Ask, fake_triton: Triton, retries: int, slept: list[float]) -> None:
     server = fake_triton(refuse=lambda _: UNAVAILABLE)
-    with pytest.raises(RuntimeUnavailableError, match="doesn't answer for fake now: try again later"):
+    with pytest.raises(OverloadedError, match="no room for fake now: try again later"):
         ask([pixels()], server.url, retries=retries)
     assert (server.asked, len(slept)) == (1 + retries, retries)
 
@@ -88,7 +90,7 @@ def test_a_server_that_hangs(ask: Ask, fake_triton: Triton, slept: list[float]) 
         release.wait(PATIENCE)
 
     server = fake_triton(refuse=hang)
-    with pytest.raises(RuntimeUnavailableError, match="doesn't answer"):
+    with pytest.raises(TimedOutError, match="didn't answer for fake in time"):
         ask([pixels()], server.url, timeout=0.3)
     release.set()
     assert (server.asked, slept) == (1, [])

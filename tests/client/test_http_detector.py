@@ -20,15 +20,21 @@ from resnest_client.gateway_protocol import PROBLEMS
 from resnest_core.detector import Detector, InProcessDetector
 from resnest_core.drawing import encode
 from resnest_core.errors import (
-    AccessError,
+    ForbiddenError,
     ImageTooLargeError,
     ImageTooNarrowError,
     ModelNotFoundError,
     NotAnImageError,
+    NotOpenError,
+    OverloadedError,
     ParameterError,
+    RateLimitedError,
     RemoteError,
     ResNeStError,
     RuntimeUnavailableError,
+    TimedOutError,
+    UnauthorizedError,
+    UnreachableError,
 )
 from resnest_core.runtimes import FakeRuntime
 from resnest_core.runtimes.fake import FAKE_CARD
@@ -137,14 +143,14 @@ def test_no_such_model(name: str) -> None:
         (problem(404, "model-not-found"), ModelNotFoundError),
         (problem(422, "image-too-narrow"), ImageTooNarrowError),
         (problem(422, "bad-parameter"), ParameterError),
-        (problem(503, "unavailable"), RuntimeUnavailableError),
-        (problem(408, "slow-body"), RuntimeUnavailableError),
-        (problem(401, "unauthorized"), AccessError),
-        (problem(429, "rate-limited"), AccessError),
+        (problem(503, "unavailable"), OverloadedError),
+        (problem(408, "slow-body"), TimedOutError),
+        (problem(401, "unauthorized"), UnauthorizedError),
+        (problem(429, "rate-limited"), RateLimitedError),
         (problem(500, "internal"), RemoteError),
-        (problem(429, "of-tomorrow"), AccessError),
-        (problem(401, "of-tomorrow"), AccessError),
-        (problem(503, "of-tomorrow"), RuntimeUnavailableError),
+        (problem(429, "of-tomorrow"), RateLimitedError),
+        (problem(401, "of-tomorrow"), UnauthorizedError),
+        (problem(503, "of-tomorrow"), OverloadedError),
         (problem(418, "of-tomorrow"), RemoteError),
     ],
 )
@@ -164,9 +170,10 @@ def test_every_problem_of_the_gateway_is_known() -> None:
     ("answer", "error"),
     [
         (httpx.Response(500, text="oh"), RemoteError),
-        (httpx.Response(502, text="<html>"), RuntimeUnavailableError),
-        (httpx.Response(503, json=[]), RuntimeUnavailableError),
-        (httpx.Response(403, text="<html>"), AccessError),
+        (httpx.Response(502, text="<html>"), UnreachableError),
+        (httpx.Response(503, json=[]), OverloadedError),
+        (httpx.Response(403, text="<html>"), ForbiddenError),
+        (httpx.Response(504, text="<html>"), TimedOutError),
         (httpx.Response(404, json={"detail": "Not Found"}), RemoteError),
         (httpx.Response(301, headers={"Location": "/elsewhere"}), RemoteError),
         (httpx.Response(200, text="hello"), RemoteError),
@@ -190,12 +197,32 @@ def test_something_else_at_the_address(ask: Ask, content: bytes) -> None:
 
 
 @both
-@pytest.mark.parametrize("failure", [httpx.ConnectError, httpx.ReadTimeout, httpx.RemoteProtocolError])
+@pytest.mark.parametrize("failure", [httpx.ReadTimeout, httpx.WriteTimeout])
+def test_no_answer_in_time(ask: Ask, failure: type[httpx.TransportError]) -> None:
+    def fail(_: httpx.Request) -> httpx.Response:
+        raise failure("")
+
+    with pytest.raises(TimedOutError, match="gateway didn't answer in time"):
+        ask([pixels()], transport=Gateway(intercept=fail), retries=0)
+
+
+@both
+@pytest.mark.parametrize(("header", "seconds"), [({"Retry-After": "7"}, 7.0), ({}, None)])
+def test_when_to_come_back(ask: Ask, header: dict[str, str], seconds: float | None) -> None:
+    answer = problem(429, "rate-limited")
+    answer.headers.update(header)
+    with pytest.raises(RateLimitedError) as caught:
+        ask([pixels()], transport=Gateway(intercept=lambda _: answer), retries=0)
+    assert caught.value.retry_after == seconds
+
+
+@both
+@pytest.mark.parametrize("failure", [httpx.ConnectError, httpx.ConnectTimeout, httpx.RemoteProtocolError])
 def test_lost_connections(ask: Ask, failure: type[httpx.TransportError]) -> None:
     def fail(_: httpx.Request) -> httpx.Response:
         raise failure("")
 
-    with pytest.raises(RuntimeUnavailableError, match=f"gateway can't be reached: {failure.__name__}"):
+    with pytest.raises(UnreachableError, match=f"gateway can't be reached: {failure.__name__}"):
         ask([pixels()], transport=Gateway(intercept=fail), retries=0)
 
 
@@ -269,5 +296,5 @@ def test_the_package_has_no_other_names() -> None:
 def test_closing(use: Callable[[HttpDetector], None]) -> None:
     detector = HttpDetector(URL, transport=Gateway())
     use(detector)
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(NotOpenError, match="closed"):
         detector.detect(pixels())

@@ -19,6 +19,7 @@ from resnest_core.errors import (
     ImageTooLargeError,
     ModelNotFoundError,
     NotAnImageError,
+    NotOpenError,
     ParameterError,
     RuntimeUnavailableError,
 )
@@ -126,11 +127,11 @@ def many(served: Served, images: list[object], concurrency: int, is_async: bool,
     """Return what `detect_many` yields."""
     if not is_async:
         with HttpDetector(served.url, max_concurrency=concurrency) as detector:
-            return list(detector.detect_many(images, **options))  # type: ignore[arg-type]
+            return list(detector.detect_many(images, **options))  # type: ignore[call-overload]
 
     async def run() -> list[Detections]:
         async with AsyncHttpDetector(served.url, max_concurrency=concurrency) as detector:
-            return [found async for found in detector.detect_many(images, **options)]  # type: ignore[arg-type]
+            return [found async for found in detector.detect_many(images, **options)]  # type: ignore[call-overload]
 
     return asyncio.run(run())
 
@@ -230,7 +231,9 @@ def test_an_async_client_that_is_opened_and_closed_by_hand() -> None:
         assert await detector.open() is detector
         assert len(await detector.detect(pixels())) == 3
         await detector.close()
-        with pytest.raises(RuntimeError, match="closed"):
+        with pytest.raises(NotOpenError, match="isn't open"):
+            detector.detect_many([pixels()])
+        with pytest.raises(NotOpenError, match="isn't open"):
             await detector.detect(pixels())
 
     asyncio.run(run())

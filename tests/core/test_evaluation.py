@@ -16,9 +16,10 @@ from pycocotools.cocoeval import COCOeval
 
 from resnest_core.card import ModelCard, read_card
 from resnest_core.detections import Detections
+from resnest_core.detector import SyncDetector
 from resnest_core.errors import ImageError, ParameterError
 from resnest_core.evaluation import FIGURES, Annotations, ImageId, compare, evaluate, read_annotations, results
-from resnest_core.images import Image, load_image
+from resnest_core.images import Color, Image, load_image
 from resnest_core.repository import network_path
 from resnest_core.runtimes.fake import FAKE_CARD
 from tests.core.examples import golden
@@ -45,14 +46,14 @@ def ids(truth: Annotations) -> list[ImageId]:
     return [image.id for image in truth.images]
 
 
-class Oracle:
+class Oracle(SyncDetector):
     """Knows what is annotated in the photographs, and answers that: boxes, and masks if the card has them."""
 
     def __init__(self, official: COCO, card: ModelCard) -> None:
         self.card = card
         self._official = official
 
-    def detect(self, image: Image, *, score_threshold: float | None = None, masks: bool = True) -> Detections:
+    def _detect(self, image: Image, score_threshold: float | None, masks: bool, color: Color) -> Detections:  # noqa: ARG002
         assert score_threshold is None
         assert isinstance(image, Path)
         objects = self._official.loadAnns(self._official.getAnnIds(imgIds=[int(image.stem)], iscrowd=False))
@@ -67,9 +68,6 @@ class Oracle:
             masks=np.stack(maps).astype(np.float16) if masks and self.card.has_masks else None,
             image_size_hw=(height, width),
         )
-
-    def close(self) -> None:
-        pass
 
 
 def small_map(mask: Any, box_xyxy: Any) -> Any:

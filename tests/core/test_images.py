@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resnest_core.errors import ImageError, ImageTooLargeError, NotAnImageError
+from resnest_core.errors import ImageError, ImageTooLargeError, NotAnImageError, ParameterError
 from resnest_core.image_header import READERS, read_header
 from resnest_core.images import Pixels, decode_image, load_image
 from tests.core.examples import DATA
@@ -272,11 +272,62 @@ def test_file_that_cannot_be_read_is_named(path: str) -> None:
         np.zeros((4, 4, 4), np.uint8),
         np.zeros((4, 4, 3), np.float32),
         np.zeros((0, 4, 3), np.uint8),
-        PICTURE,
         None,
     ],
-    ids=["grey", "alpha", "float", "empty", "Pillow", "None"],
+    ids=["grey", "alpha", "float", "empty", "None"],
 )
 def test_load_refuses_what_is_no_image(image: object) -> None:
     with pytest.raises(NotAnImageError, match=r"Pixels must be|An image is"):
         load_image(image)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_bytes_of_other_kinds(kind: Callable[[bytes], bytearray | memoryview]) -> None:
+    data = cv2.imencode(".png", np.arange(60, dtype=np.uint8).reshape(4, 5, 3))[1].tobytes()
+    np.testing.assert_array_equal(load_image(kind(data)), load_image(data))
+
+
+def test_opencvs_order_of_channels() -> None:
+    rgb = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
+    np.testing.assert_array_equal(load_image(rgb[..., ::-1], color="bgr"), rgb)
+    data = cv2.imencode(".png", rgb)[1].tobytes()  # a file has an order of its own
+    np.testing.assert_array_equal(load_image(data, color="bgr"), load_image(data))
+    with pytest.raises(ParameterError, match="rgb or bgr"):
+        load_image(rgb, color="gbr")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16"])
+def test_an_image_of_pillow_is_what_its_file_is(mode: str, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 2**16 if mode == "I;16" else 2**8, (6, 9), np.uint16)
+    picture = PIL.Image.fromarray(values if mode == "I;16" else values.astype(np.uint8))
+    if mode != "I;16":
+        picture = picture.convert(mode)
+    picture.save(path := tmp_path / "image.png")
+    np.testing.assert_array_equal(load_image(picture), load_image(path))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_image_of_pillow_is_what_its_file_is(orientation: int, tmp_path: Path) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    picture = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8))
+    picture.save(path := tmp_path / "image.png", exif=exif)
+    with PIL.Image.open(path) as opened:
+        np.testing.assert_array_equal(load_image(opened), load_image(path))
+
+
+def test_images_of_pillow_that_cannot_be_used(tmp_path: Path) -> None:
+    PIL.Image.new("RGB", (64, 64)).save(path := tmp_path / "image.png")
+    path.write_bytes(path.read_bytes()[:-40])
+    with PIL.Image.open(path) as cut_short, pytest.raises(NotAnImageError, match="Pillow can't read"):
+        load_image(cut_short)
+    with pytest.raises(NotAnImageError, match="mode F has no known range"):
+        load_image(PIL.Image.new("F", (2, 2)))
+    with pytest.raises(ImageTooLargeError, match="2×2"):
+        load_image(PIL.Image.new("RGB", (2, 2)), max_pixels=3)
+
+
+@pytest.mark.parametrize("address", ["http://example.org/a.jpg", "https://example.org/a.jpg"])
+def test_an_address_is_not_fetched(address: str) -> None:
+    with pytest.raises(NotAnImageError, match=r"is an address: pass what resnest_client\.fetch_image"):
+        load_image(address)

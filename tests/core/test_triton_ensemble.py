@@ -11,9 +11,11 @@ from resnest_core.errors import (
     InvalidModelError,
     ModelNotFoundError,
     NotAnImageError,
+    OverloadedError,
     RemoteError,
     ResNeStError,
-    RuntimeUnavailableError,
+    TimedOutError,
+    UnreachableError,
 )
 from resnest_core.runtimes.fake import FAKE_CARD
 from resnest_core.triton_ensemble import check_tensors, read_error
@@ -71,8 +73,10 @@ def test_every_difference_is_told_in_one_message() -> None:
         ("INVALID_ARGUMENT", "in ensemble 'fake', It is cut short.", NotAnImageError, "It is cut short."),
         ("NOT_FOUND", "gone", ModelNotFoundError, "no model 'fake' at host:1"),
         ("UNAVAILABLE", "Request for unknown model: 'fake' is not found", ModelNotFoundError, "no model 'fake'"),
-        ("UNAVAILABLE", "refused", RuntimeUnavailableError, "try again later"),
-        ("DEADLINE_EXCEEDED", "late", RuntimeUnavailableError, "try again later"),
+        ("UNAVAILABLE", "refused", UnreachableError, "try again later"),
+        ("UNAVAILABLE", "Exceeds maximum queue size", OverloadedError, "no room"),
+        ("RESOURCE_EXHAUSTED", "full", OverloadedError, "no room"),
+        ("DEADLINE_EXCEEDED", "late", TimedOutError, "try again later"),
         ("INTERNAL", "a trace with a path", RemoteError, "its log says why"),
     ],
 )

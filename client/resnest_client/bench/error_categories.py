@@ -6,15 +6,16 @@ from resnest_core.errors import (
     AccessError,
     ImageError,
     ModelError,
+    OverloadedError,
     ParameterError,
     RemoteError,
     RuntimeUnavailableError,
+    TimedOutError,
 )
 
 NOT_SENT = "not sent"
 TIMEOUT = "timeout"
 UNAVAILABLE = "unavailable"
-BUSY = "busy"
 OTHER = "other"
 CATEGORIES: dict[type[Exception], str] = {
     ImageError: "image",
@@ -22,6 +23,9 @@ CATEGORIES: dict[type[Exception], str] = {
     AccessError: "access",
     ModelError: "model",
     RemoteError: "remote",
+    OverloadedError: "busy",
+    TimedOutError: TIMEOUT,
+    RuntimeUnavailableError: UNAVAILABLE,
 }
 
 
@@ -31,12 +35,4 @@ def category_of(error: Exception) -> str:
     `unavailable`: the server can't be reached; `busy`: it refuses the request for now; `timeout`: it doesn't answer in
     time.
     """
-    if not isinstance(error, RuntimeUnavailableError):
-        return next((kind for known, kind in CATEGORIES.items() if isinstance(error, known)), OTHER)
-    cause = error.__cause__
-    if cause is None:  # a response of the gateway
-        return BUSY
-    status = getattr(cause, "status", None)  # of tritonclient's InferenceServerException
-    if "Timeout" in type(cause).__name__ or (callable(status) and "DEADLINE_EXCEEDED" in str(status())):
-        return TIMEOUT
-    return BUSY if "queue size" in str(cause) else UNAVAILABLE
+    return next((kind for known, kind in CATEGORIES.items() if isinstance(error, known)), OTHER)

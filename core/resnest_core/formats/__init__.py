@@ -1,7 +1,7 @@
 """Table of the response formats."""
 
+from resnest_core.coco_results import coco
 from resnest_core.formats.answer_format import AnswerFormat
-from resnest_core.formats.coco import coco
 from resnest_core.formats.native import add_timings, from_native, native
 from resnest_core.formats.roboflow import add_time, roboflow
 from resnest_core.formats.ultralytics import add_speed, ultralytics

@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 
 from resnest_core.card import ModelCard
+from resnest_core.coco_results import BOX_DECIMALS, SCORE_DECIMALS
 from resnest_core.detections import Detections
 from resnest_core.errors import RemoteError
 from resnest_core.masks import from_raw, mask_form
-
-BOX_DECIMALS = 6  # untrained weights make boxes a hundredth of a pixel wide
-SCORE_DECIMALS = 7
 
 
 def native(

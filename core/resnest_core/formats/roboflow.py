@@ -9,8 +9,8 @@ from typing import Any
 from uuid import uuid4
 
 from resnest_core.card import ModelCard
+from resnest_core.coco_results import BOX_DECIMALS, SCORE_DECIMALS
 from resnest_core.detections import Detections
-from resnest_core.formats.native import BOX_DECIMALS, SCORE_DECIMALS
 from resnest_core.formats.outline import outline
 from resnest_core.masks import Box, Mask, mask_form
 

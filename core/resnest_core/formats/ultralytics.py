@@ -10,8 +10,8 @@ from typing import Any
 
 import resnest_core
 from resnest_core.card import ModelCard
+from resnest_core.coco_results import BOX_DECIMALS, SCORE_DECIMALS
 from resnest_core.detections import Detections
-from resnest_core.formats.native import BOX_DECIMALS, SCORE_DECIMALS
 from resnest_core.formats.outline import outline
 from resnest_core.masks import mask_form
 

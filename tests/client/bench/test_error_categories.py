@@ -15,9 +15,12 @@ from resnest_core.errors import (
     ImageTooLargeError,
     ModelNotFoundError,
     NotAnImageError,
+    OverloadedError,
     ParameterError,
     RemoteError,
     RuntimeUnavailableError,
+    TimedOutError,
+    UnreachableError,
 )
 from resnest_core.runtimes import FakeRuntime
 from tests.client.client_variants import pixels
@@ -35,7 +38,10 @@ from tests.client.served import Serve
         (AccessError(""), "access"),
         (ModelNotFoundError(""), "model"),
         (RemoteError(""), "remote"),
-        (RuntimeUnavailableError("It is full."), "busy"),
+        (OverloadedError("It is full."), "busy"),
+        (TimedOutError(""), "timeout"),
+        (UnreachableError(""), "unavailable"),
+        (RuntimeUnavailableError(""), "unavailable"),
         (ZeroDivisionError(), "other"),
     ],
 )

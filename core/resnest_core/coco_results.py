@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resnest_core.card import ModelCard
-from resnest_core.detections import Detections
-from resnest_core.formats.native import BOX_DECIMALS, SCORE_DECIMALS
 from resnest_core.masks import mask_form, rle
+
+if TYPE_CHECKING:
+    from resnest_core.detections import Detections
+
+BOX_DECIMALS = 6  # untrained weights make boxes a hundredth of a pixel wide
+SCORE_DECIMALS = 7
 
 
 def coco(
