@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from resnest_core import conversions, drawing
 from resnest_core.card import ModelCard
 from resnest_core.coco_results import coco
+from resnest_core.colors import ColorBy
 from resnest_core.errors import ParameterError
 from resnest_core.images import Color, Image, Pixels, load_image
 from resnest_core.masks import THRESHOLD, paste
@@ -216,7 +217,12 @@ class Detections(Sequence[Detection]):
         return coco(self, self._card(), image_id=image_id)
 
     def plot(
-        self, image: Image | None = None, *, score_threshold: float = drawing.DRAWING_THRESHOLD, color: Color = "rgb"
+        self,
+        image: Image | None = None,
+        *,
+        score_threshold: float = drawing.DRAWING_THRESHOLD,
+        color: Color = "rgb",
+        color_by: ColorBy = "instance",
     ) -> Pixels:
         """Return the image, RGB (H, W, 3), with the detections above the threshold drawn in.
 
@@ -224,6 +230,7 @@ class Detections(Sequence[Detection]):
             image: what to draw into; None: the image that the detections are of.
             score_threshold: 0…1.
             color: order of the channels, if `image` is an array.
+            color_by: `instance` gives overlapping objects different colours, `class` those of a class the same.
 
         Raises:
             ImageError: the image can't be used.
@@ -237,7 +244,7 @@ class Detections(Sequence[Detection]):
         if pixels.shape[:2] != self.image_size_hw:
             sizes = [f"{width}×{height}" for height, width in (pixels.shape[:2], self.image_size_hw)]
             raise ParameterError(f"The image has {sizes[0]} pixels, but these detections are of one with {sizes[1]}.")
-        return drawing.draw(pixels, self, self._card(), score_threshold=score_threshold)
+        return drawing.draw(pixels, self, self._card(), score_threshold=score_threshold, color_by=color_by)
 
     def save(
         self, path: str | Path, image: Image | None = None, *, score_threshold: float = drawing.DRAWING_THRESHOLD

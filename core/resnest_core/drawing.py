@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import colorsys
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -14,6 +14,7 @@ from PIL import ImageDraw
 
 from resnest_core import fonts
 from resnest_core.card import ModelCard
+from resnest_core.colors import Color, ColorBy, ink_on, object_colors
 from resnest_core.errors import ParameterError
 from resnest_core.images import Pixels
 from resnest_core.masks import Box, Mask, paste
@@ -23,37 +24,46 @@ if TYPE_CHECKING:
 
 DRAWING_THRESHOLD = 0.3
 MASK_OPACITY = 0.45
-GOLDEN_RATIO = 0.618034  # multiples of it are well separated around the colour circle
-DARK = 118  # luma below which white text is more legible than black
 ENCODINGS = {"image/png": ".png", "image/jpeg": ".jpg"}
 
-Color: TypeAlias = tuple[int, int, int]
+Corners: TypeAlias = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
 
 
 def draw(
-    pixels: Pixels, detections: Detections, card: ModelCard, *, score_threshold: float = DRAWING_THRESHOLD
+    pixels: Pixels,
+    detections: Detections,
+    card: ModelCard,
+    *,
+    score_threshold: float = DRAWING_THRESHOLD,
+    color_by: ColorBy = "instance",
 ) -> Pixels:
-    """Return a copy of the image (H, W, 3) with boxes, masks, classes and scores above the threshold drawn in."""
-    # The best detections are drawn last, over the others.
-    shown = detections[detections.scores > score_threshold][::-1]
-    colors = [class_color(label) for label in shown.labels.tolist()]
+    """Return a copy of the image (H, W, 3) with boxes, masks, classes and scores above the threshold drawn in.
+
+    Overlapping objects have different colours, or with `color_by="class"` all of a class the same.
+    """
+    shown = detections[detections.scores > score_threshold]
+    labels = shown.labels.tolist()
+    colors = object_colors(shown.boxes_xyxy, labels, color_by)
     # Pillow includes the end pixel of a line, a box excludes it.
     boxes = [(x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)) for x1, y1, x2, y2 in shown.boxes_xyxy.tolist()]
     short_side = min(detections.image_size_hw)
     line = max(1, round(short_side / 250))
 
     canvas = pixels.copy()
+    backwards = range(len(shown) - 1, -1, -1)  # the best are drawn last, over the others
     if shown.masks is not None:
-        for mask, box_xyxy, color in zip(shown.masks, shown.boxes_xyxy, colors, strict=True):
-            _shade(canvas, mask, box_xyxy, card.mask_threshold, color, line)
+        for index in backwards:
+            mask, box_xyxy = shown.masks[index], shown.boxes_xyxy[index]
+            _shade(canvas, mask, box_xyxy, card.mask_threshold, colors[index], line)
     picture = PIL.Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
-    for box, color in zip(boxes, colors, strict=True):
-        pen.rectangle(box, outline=color, width=line)
+    for index in backwards:
+        pen.rectangle(boxes[index], outline=colors[index], width=line)
     size = max(10, round(short_side / 32))
-    for box, color, label, score in zip(boxes, colors, shown.labels.tolist(), shown.scores.tolist(), strict=True):
-        text, font = fonts.label_and_font(card.classes[label], label, size)
-        _label(pen, f"{text} {score:.2f}", box[:2], color, font, line)
+    named = [fonts.label_and_font(card.classes[label], label, size) for label in labels]
+    texts = [(f"{text} {score:.2f}", font) for (text, font), score in zip(named, shown.scores.tolist(), strict=True)]
+    _labels(pen, texts, boxes, colors, line)
     return np.array(picture)
 
 
@@ -89,12 +99,6 @@ def scaled(pixels: Pixels, scale: float) -> Pixels:
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
-def class_color(label: int) -> Color:
-    """Return a class's colour, RGB 0…255: deterministic, bright, and distinct from those of neighbouring labels."""
-    red, green, blue = colorsys.hsv_to_rgb(label * GOLDEN_RATIO % 1, 0.75, 1.0)
-    return round(255 * red), round(255 * green), round(255 * blue)
-
-
 def _shade(canvas: Pixels, mask: Mask, box_xyxy: Box, threshold: float, color: Color, line: int) -> None:
     """Tint a mask's pixels, and draw its outline."""
     crop, (x, y) = paste(mask, box_xyxy, (canvas.shape[0], canvas.shape[1]), threshold=threshold)
@@ -108,23 +112,41 @@ def _shade(canvas: Pixels, mask: Mask, box_xyxy: Box, threshold: float, color: C
     cv2.drawContours(region, outlines, -1, color, max(1, line // 2), cv2.LINE_AA)
 
 
-def _label(
+def _labels(
     pen: ImageDraw.ImageDraw,
-    text: str,
-    corner_xy: tuple[float, float],
-    color: Color,
-    font: fonts.Font,
+    texts: Sequence[tuple[str, fonts.Font]],
+    boxes: Sequence[Corners],
+    colors: Sequence[Color],
     line: int,
 ) -> None:
-    """Draw a text label on the class's colour, above the box if there is room, otherwise inside it."""
-    image_width, image_height = pen.im.size
+    """Draw text labels on the objects' colours, the best first: where they hide no earlier one, if there is room."""
     margin = line + 1
-    _, top, _, bottom = pen.textbbox((0, 0), f"Ag{text}", font=font)  # the same height for every text in Latin letters
-    width, height = math.ceil(pen.textlength(text, font=font)) + 2 * margin, math.ceil(bottom - top) + 2 * margin
-    x, y = map(round, corner_xy)  # fractional positions would blur the text and misalign it with its background
-    y = y - height if y >= height else y
-    x, y = max(0, min(x, image_width - width)), max(0, min(y, image_height - height))
-    red, green, blue = color
-    ink = "white" if 0.299 * red + 0.587 * green + 0.114 * blue < DARK else "black"
-    pen.rectangle((x, y, x + width, y + height), fill=color)
-    pen.text((x + margin, y + margin - top), text, fill=ink, font=font)
+    taken: list[Corners] = []
+    tops = []
+    for (text, font), box in zip(texts, boxes, strict=True):
+        _, top, _, bottom = pen.textbbox((0, 0), f"Ag{text}", font=font)  # one height for every text in Latin letters
+        size = math.ceil(pen.textlength(text, font=font)) + 2 * margin, math.ceil(bottom - top) + 2 * margin
+        places = _places(box, size, pen.im.size)
+        taken.append(min(places, key=lambda place: sum(_shared(place, other) for other in taken)))
+        tops.append(top)
+    for (text, font), color, place, top in reversed([*zip(texts, colors, taken, tops, strict=True)]):
+        pen.rectangle(place, fill=color)
+        pen.text((place[0] + margin, place[1] + margin - top), text, fill=ink_on(color), font=font)
+
+
+def _places(box: Corners, size: tuple[int, int], image_size: tuple[int, int]) -> list[Corners]:
+    """Return where a label of this (width, height) may be, the best place first: above its box, inside, below."""
+    width, height = size
+    x1, y1, x2, y2 = map(round, box)  # fractional positions would blur the text
+    lefts, tops = (x1, x2 - width), (y1 - height, y1, y2, y2 - height)
+    right, bottom = max(image_size[0] - width, 0), max(image_size[1] - height, 0)
+    places = [(max(0, min(x, right)), y) for y in tops if 0 <= y <= bottom for x in lefts]
+    if not places:  # the box leaves none: at the image's edge
+        places = [(max(0, min(x1, right)), max(0, min(y1, bottom)))]
+    return [(x, y, x + width, y + height) for x, y in places]
+
+
+def _shared(one: Corners, other: Corners) -> float:
+    """Return the area that two rectangles share."""
+    sides = (min(one[axis + 2], other[axis + 2]) - max(one[axis], other[axis]) for axis in (0, 1))
+    return math.prod(max(side, 0) for side in sides)

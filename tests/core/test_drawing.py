@@ -1,13 +1,13 @@
 import dataclasses
-import itertools
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from resnest_core.colors import PALETTE, object_colors
 from resnest_core.detections import Detections
-from resnest_core.drawing import MASK_OPACITY, class_color, draw, encode
+from resnest_core.drawing import MASK_OPACITY, draw, encode
 from resnest_core.errors import ParameterError
 from resnest_core.fonts import class_label, load
 from resnest_core.images import Pixels, load_image
@@ -34,7 +34,7 @@ def one(box_xyxy: tuple[float, ...], size_hw: tuple[int, int], *, mask: bool = F
 def test_box_has_its_classes_color_and_nothing_else_changes() -> None:
     picture = draw(plain(200, 300), one((100, 80, 200, 160), (200, 300)), FAKE_CARD)
     for x, y in ((100, 120), (199, 120), (150, 80), (150, 159)):
-        assert tuple(picture[y, x]) == class_color(2)
+        assert tuple(picture[y, x]) == PALETTE[2]
     assert (picture[90:150, 110:190] == GREY).all()
     changed = np.argwhere((picture != GREY).any(axis=2))
     assert changed.min(0).tolist() >= [50, 100] and changed.max(0).tolist() == [159, 199]
@@ -42,7 +42,7 @@ def test_box_has_its_classes_color_and_nothing_else_changes() -> None:
 
 def test_mask_is_a_tint_within_its_box() -> None:
     picture = draw(plain(200, 300), one((100, 80, 200, 160), (200, 300), mask=True), FAKE_CARD)
-    tint = GREY * (1 - MASK_OPACITY) + np.array(class_color(2)) * MASK_OPACITY
+    tint = GREY * (1 - MASK_OPACITY) + np.array(PALETTE[2]) * MASK_OPACITY
     np.testing.assert_allclose(picture[90:150, 110:190].reshape(-1, 3), np.tile(tint, (60 * 80, 1)), atol=1)
     assert (picture[161:] == GREY).all() and (picture[:, 201:] == GREY).all()
 
@@ -52,8 +52,8 @@ def test_label_is_whole_wherever_the_box_is(corner: tuple[float, float]) -> None
     x, y = corner
     middle = draw(plain(200, 300), one((100, 100, 150, 120), (200, 300)), FAKE_CARD)
     picture = draw(plain(200, 300), one((x, y, x + 50, y + 20), (200, 300)), FAKE_CARD)
-    label = (middle == class_color(2)).all(axis=2).sum()
-    assert (picture == class_color(2)).all(axis=2).sum() >= 0.6 * label  # less where box and label overlap
+    label = (middle == PALETTE[2]).all(axis=2).sum()
+    assert (picture == PALETTE[2]).all(axis=2).sum() >= 0.6 * label  # less where box and label overlap
     # Thin strokes cover no pixel wholly: ink is what is darker than the ground and the image.
     ink = [np.argwhere(image.max(axis=2) < 100) for image in (middle, picture)]
     assert len(ink[0]) > 50
@@ -77,7 +77,7 @@ def test_names_in_any_script_are_drawn_whole_and_never_as_boxes(name: str) -> No
     text, font = class_label(name, 2)
     assert text in (name, "#2", "Skoda", "dog cat", "A")
     ink = np.argwhere(label.max(axis=2) < 100)
-    ground = np.argwhere((label == class_color(2)).all(axis=2))
+    ground = np.argwhere((label == PALETTE[2]).all(axis=2))
     assert len(ink) > 20 and len(ground) > len(ink)
     assert (ink.min(0) > ground.min(0)).all() and (ink.max(0) <= ground.max(0)).all()
     drawn = load(font, 10).getmask(f"{text} 0.90")
@@ -101,7 +101,7 @@ def test_the_best_is_drawn_over_the_others() -> None:
         None,
         (100, 100),
     )
-    assert tuple(draw(plain(100, 100), both, FAKE_CARD)[50, 10]) == class_color(1)
+    assert tuple(draw(plain(100, 100), both, FAKE_CARD)[50, 10]) == PALETTE[1]
 
 
 @settings(max_examples=40, deadline=None)
@@ -120,10 +120,27 @@ def test_a_view_can_be_drawn_on() -> None:
     np.testing.assert_array_equal(draw(view, detections, FAKE_CARD), draw(view.copy(), detections, FAKE_CARD))
 
 
-def test_eighty_classes_have_eighty_colors() -> None:
-    colors = [class_color(label) for label in range(80)]
-    assert len(set(colors)) == 80
-    assert all(np.abs(np.subtract(a, b)).max() > 60 for a, b in itertools.pairwise(colors))
+def test_labels_of_overlapping_objects_do_not_hide_each_other() -> None:
+    boxes = np.array([[100, 100, 300, 250], [102, 101, 290, 240], [98, 99, 310, 260], [104, 103, 305, 245]], np.float32)
+    scores = np.array([0.9, 0.8, 0.7, 0.6], np.float32)
+    found = Detections(boxes, scores, np.full(4, 2), None, (400, 500))
+    picture = draw(plain(400, 500), found, FAKE_CARD)
+    assert len({tuple(color) for color in picture.reshape(-1, 3).tolist()} & set(PALETTE)) == 4
+    labels = {}
+    for color in object_colors(boxes, [2] * 4):
+        ground = (picture == color).all(axis=2)
+        rows = np.flatnonzero(ground.sum(axis=1) > 40)  # of a label, or of a box's line
+        labels[color] = ground[rows].sum()
+    alone = draw(plain(400, 500), found[:1], FAKE_CARD)
+    assert min(labels.values()) >= 0.6 * (alone == PALETTE[2]).all(axis=2)[:100].sum()
+
+
+def test_by_class_all_of_a_class_have_its_colour() -> None:
+    boxes = np.array([[10, 10, 90, 90], [20, 20, 80, 80]], np.float32)
+    found = Detections(boxes, np.array([0.9, 0.8], np.float32), np.array([1, 1]), None, (100, 100))
+    by_class = draw(plain(100, 100), found, FAKE_CARD, color_by="class")
+    assert tuple(by_class[50, 10]) == tuple(by_class[50, 20]) == PALETTE[1]
+    assert tuple(draw(plain(100, 100), found, FAKE_CARD)[50, 20]) != PALETTE[1]
 
 
 @given(seeds, st.integers(1, 40), st.integers(1, 40))

@@ -1,10 +1,12 @@
 // The detections of a response, as the page uses them.
 
+import { objectColors } from "./colors.js";
 import { Mask } from "./rle.js";
 
-/** Return the detections of a native response, best first, with decoded masks and areas in pixels. */
+/** Return the detections of a native response, best first, with colours, decoded masks, and areas in pixels. */
 export function readDetections(answer) {
-  return answer.detections.map((row) => {
+  const colors = objectColors(answer.detections);
+  return answer.detections.map((row, index) => {
     const mask = row.mask ? new Mask(row.mask) : null;
     const [x1, y1, x2, y2] = row.box;
     return {
@@ -12,6 +14,7 @@ export function readDetections(answer) {
       score: row.score,
       label: row.label,
       name: row.class,
+      color: colors[index],
       mask,
       area: mask ? mask.area : (x2 - x1) * (y2 - y1),
     };

@@ -1,6 +1,6 @@
 // The score slider and the class checkboxes filter a response's detections in the page, without a new request.
 
-import { classColor, css } from "./colors.js";
+import { classColors, css } from "./colors.js";
 import { make } from "./dom.js";
 
 export class Filter {
@@ -27,11 +27,12 @@ export class Filter {
   open(detections) {
     this.detections = detections;
     const labels = new Map(detections.map(({ label, name }) => [label, name]));
+    const colors = classColors([...labels.keys()]);
     this.boxes = [...labels].map(([label, name]) => {
       const input = make("input", { type: "checkbox", checked: true });
       const count = make("span", { className: "count" });
       const swatch = make("span", { className: "swatch", "aria-hidden": "true" });
-      swatch.style.background = css(classColor(label));
+      swatch.style.background = css(colors.get(label));
       return { label, input, count, row: make("label", {}, input, swatch, make("span", { className: "name" }, name), count) };
     });
     this.classes.replaceChildren(...this.boxes.map(({ row }) => row));

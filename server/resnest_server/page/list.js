@@ -1,6 +1,6 @@
 // The list of detections: a list box whose active row is highlighted in the picture.
 
-import { classColor, css } from "./colors.js";
+import { css } from "./colors.js";
 import { make, thousands } from "./dom.js";
 
 export class DetectionList {
@@ -25,7 +25,7 @@ export class DetectionList {
   show(detections) {
     this.rows = detections.map((detection, index) => {
       const swatch = make("span", { className: "swatch", "aria-hidden": "true" });
-      swatch.style.background = css(classColor(detection.label));
+      swatch.style.background = css(detection.color);
       const option = make(
         "li",
         { id: `detection-${index}`, role: "option", "aria-selected": "false" },

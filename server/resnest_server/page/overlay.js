@@ -3,8 +3,6 @@
 // COCO's runs go down the columns, so the picture is transposed: its rows are the image's columns, and a run is contiguous
 // in memory. `drawOn` transposes it back. Large images are stored at a half, a third, …
 
-import { classColor } from "./colors.js";
-
 const PIXELS = 2_000_000; // maximum stored
 const OPACITY = { plain: 115, strong: 165, weak: 45, outline: 255, weakOutline: 110 };
 
@@ -27,9 +25,8 @@ export class Overlay {
     this.owners.fill(0);
     detections.forEach(({ mask }, index) => mask?.fill(this.owners, index + 1, this.step));
     if (lit) lit.mask?.fill(this.owners, detections.indexOf(lit) + 1, this.step);
-    const colors = detections.map(({ label }) => classColor(label));
-    const faces = [0, ...detections.map((one, index) => rgba(colors[index], faceOf(one, lit)))];
-    const outlines = [0, ...detections.map((one, index) => rgba(colors[index], outlineOf(one, lit)))];
+    const faces = [0, ...detections.map((one) => rgba(one.color, faceOf(one, lit)))];
+    const outlines = [0, ...detections.map((one) => rgba(one.color, outlineOf(one, lit)))];
     this.#colour(Uint32Array.from(faces), Uint32Array.from(outlines));
     this.context.putImageData(this.image, 0, 0);
   }

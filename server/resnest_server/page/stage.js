@@ -1,6 +1,6 @@
 // The picture with boxes, masks and labels, on a canvas that zooms and pans.
 
-import { classColor, css, inkOn } from "./colors.js";
+import { css, inkOn, overlap } from "./colors.js";
 import { detectionAt } from "./detections.js";
 import { Overlay } from "./overlay.js";
 import { View } from "./view.js";
@@ -134,7 +134,7 @@ export class Stage {
   #drawBox(detection) {
     const { context, lit } = this;
     const [left, top, right, bottom] = this.boxOf(detection);
-    context.strokeStyle = css(classColor(detection.label), lit && detection !== lit ? 0.35 : 1);
+    context.strokeStyle = css(detection.color, lit && detection !== lit ? 0.35 : 1);
     context.lineWidth = detection === lit ? 3 : 1.5;
     context.strokeRect(left, top, right - left, bottom - top);
   }
@@ -156,15 +156,10 @@ export class Stage {
       const place = [x, y, x + width, y + LABEL.height];
       if (y > view.frame.height || taken.some((other) => overlap(place, other))) continue;
       taken.push(place);
-      const color = classColor(detection.label);
-      context.fillStyle = css(color);
+      context.fillStyle = css(detection.color);
       context.fillRect(x, y, width, LABEL.height);
-      context.fillStyle = inkOn(color);
+      context.fillStyle = inkOn(detection.color);
       context.fillText(text, x + LABEL.padding, y + LABEL.height / 2 + 0.5);
     }
   }
-}
-
-function overlap(a, b) {
-  return a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
 }
