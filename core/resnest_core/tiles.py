@@ -94,8 +94,19 @@ def merged(parts: Iterable[tuple[Window, Detections]], size_hw: tuple[int, int],
     best_of_each = np.array([best for best, _ in rows], np.int64)
     in_parts = np.array([bool(members) for _, members in rows], bool)
     kept = best_of_each[~_inside_others(boxes[best_of_each], found.labels[best_of_each], in_parts)]
-    whole_image = Detections(boxes, found.scores, found.labels, masks, size_hw, card)
-    return whole_image[kept[np.argsort(-found.scores[kept], kind="stable")]]
+    kept = kept[np.argsort(-found.scores[kept], kind="stable")]
+    whole_image = Detections(boxes, found.scores, found.labels, masks, size_hw, card)[kept]
+    return whole_image[_suppressed(whole_image)]
+
+
+def _suppressed(found: Detections) -> list[int]:
+    """Return what class-wise NMS keeps of detections, best score first: views of one object that didn't agree."""
+    ious = _ious(found.boxes_xyxy, found.boxes_xyxy) * (found.labels[:, None] == found.labels[None])
+    kept: list[int] = []
+    for index in range(len(found)):
+        if not (ious[index, kept] > SAME_OBJECT).any():
+            kept.append(index)
+    return kept
 
 
 def _in_image(

@@ -97,6 +97,14 @@ def test_a_part_of_what_another_window_sees_is_dropped() -> None:
     assert boxes(found) == [[700, 100, 950, 400]]
 
 
+def test_views_that_disagree_in_the_overlap_are_suppressed() -> None:
+    # In the overlap, 800…1000, the second view is half as high; over all they overlap by more than half.
+    found = together(seen(LEFT, (500, 100, 810, 400, 0, 0.9)), seen(RIGHT, (800, 100, 810, 140, 0, 0.5)))
+    assert len(found) == 1
+    wide = together(seen(LEFT, (810, 100, 990, 200, 0, 0.9)), seen(RIGHT, (810, 130, 990, 235, 0, 0.8)))
+    assert len(wide) == 1 and wide.scores.tolist() == pytest.approx([0.9])
+
+
 def test_windows_that_found_nothing() -> None:
     assert len(together(seen(LEFT), seen(RIGHT))) == 0
     assert len(together(seen(LEFT), seen(RIGHT, (900, 1, 999, 99, 2, 0.4)))) == 1
