@@ -27,7 +27,8 @@ def detector() -> Iterator[Detector]:
 def ious(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
     sides = np.maximum(np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2]), 0)
     shared: NDArray[np.float32] = sides.prod(axis=1)
-    return shared / ((box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - shared)
+    union = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - shared
+    return np.divide(shared, union, dtype=np.float32)
 
 
 def test_the_photographs_own_detections_come_back_once(detector: Detector) -> None:
