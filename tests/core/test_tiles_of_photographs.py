@@ -28,7 +28,8 @@ def ious(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.fl
     sides = np.maximum(np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2]), 0)
     shared: NDArray[np.float32] = sides.prod(axis=1)
     union = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - shared
-    return np.divide(shared, union, dtype=np.float32)
+    overlaps: NDArray[np.float32] = shared / union
+    return overlaps
 
 
 def test_the_photographs_own_detections_come_back_once(detector: Detector) -> None:
