@@ -112,8 +112,8 @@ def _gpu_here() -> Gpu:
         return Cuda.load().gpu()
     except RuntimeUnavailableError as error:
         raise RuntimeUnavailableError(
-            "This machine has no GPU to build for: build on the machine that will run the engine, "
-            "or, for TensorRT-RTX, give the target's compute capability with --sm."
+            f"{str(error).rstrip('.')}; to build for another machine, give its GPU's compute capability with --sm, "
+            "which TensorRT-RTX supports."
         ) from error
 
 
