@@ -17,11 +17,12 @@ ARG TENSORRT
 ENV PIP_ROOT_USER_ACTION=ignore PIP_BREAK_SYSTEM_PACKAGES=1
 WORKDIR /source
 COPY . .
-# Of TensorRT only the Python bindings: they load the libraries of the base image.
+# Of TensorRT only its Python modules: they load the libraries of the base image.
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m pip install --quiet virtualenv && virtualenv --quiet /opt/export \
-    && /opt/export/bin/python -m pip install --quiet -c constraints.txt '.[export,plugins]' \
-        tensorrt-cu13-bindings==${TENSORRT} \
+    && /opt/export/bin/python -m pip install --quiet -c constraints.txt '.[export]' 'cuda-bindings~=13.0' triton \
+    && /opt/export/bin/python -m pip install --quiet --no-deps \
+        "tensorrt-cu13==${TENSORRT}" "tensorrt-cu13-bindings==${TENSORRT}" \
     && rm -r /source/*
 # Kernels and checkpoints are cached in /tmp: the root file system is read-only.
 ENV HOME=/tmp \
