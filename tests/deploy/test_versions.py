@@ -57,9 +57,7 @@ def test_an_extra_holds_packages_of_one_generation_of_cuda(extra: str, generatio
 
 
 def test_the_extras_differ_in_nothing_but_cuda() -> None:
-    rest = [
-        {each.name for each in map(Requirement, EXTRAS[extra]) if "cu1" not in each.name} for extra in GENERATIONS
-    ]
+    rest = [{each.name for each in map(Requirement, EXTRAS[extra]) if "cu1" not in each.name} for extra in GENERATIONS]
     assert rest[0] == rest[1]
 
 
@@ -114,7 +112,11 @@ def test_compose_builds_both_images_from_that_file() -> None:
         [device] = services[name]["deploy"]["resources"]["reservations"]["devices"]
         assert device["capabilities"] == ["gpu"]
     assert services["export"]["entrypoint"][1:] == ["export", "--repository", "/models", "--to", "tensorrt"]
-    assert services["export"]["volumes"][0].split(":")[-1] == "/models" == services["triton-gpu"]["volumes"][0].split(":")[-2]
+    assert (
+        services["export"]["volumes"][0].split(":")[-1]
+        == "/models"
+        == services["triton-gpu"]["volumes"][0].split(":")[-2]
+    )
 
 
 @pytest.mark.parametrize("name", ["tensorrt.md", "docker.md"])

@@ -65,7 +65,7 @@ class LoadedKernel:
         try:
             error, *values = getattr(self._driver, name)(*arguments)
         except RuntimeError as missing:  # the bindings load the driver at the first call
-            raise RuntimeUnavailableError("The NVIDIA driver is missing or too old: install a current one.") from missing
+            raise RuntimeUnavailableError("The NVIDIA driver is missing or too old: install a newer one.") from missing
         if error != self._driver.CUresult.CUDA_SUCCESS:
             remedy = REMEDIES.get(error.name, "check the GPU and its driver")
             raise RuntimeUnavailableError(f"CUDA's {name} failed ({error.name}): {remedy}.")
