@@ -21,8 +21,9 @@ def batched_nms(
 ):
     """Greedy NMS of one image: all boxes stay in registers, and each kept box suppresses the others in one pass.
 
-    Each box has an integer key that is smaller for a better box, so the next box to keep is a minimum of integers, which
-    a warp finds with one instruction. If the scores are sorted, as TopK returns them, the key is the box's index.
+    Each box has an integer key that is smaller for a better box, so the next box to keep is a minimum of integers,
+    which a warp finds with one instruction. If the scores are sorted, as TopK returns them, the order of the keys is
+    that of the boxes; otherwise all pairs of scores are compared once.
 
     Args:
         boxes: float32 (B, M, 4), x1 y1 x2 y2.
