@@ -53,8 +53,8 @@ def batched_nms(
     known = (score > nothing) & _finite(x1) & _finite(y1) & _finite(x2) & _finite(y2)
 
     rank = place
-    following = tl.load(scores + place + 1, place + 1 < candidates, nothing)
-    unsorted = tl.where(score >= following, 0, 1)  # also next to a NaN
+    lowest_yet = tl.associative_scan(tl.where(known, score, float("inf")), 0, _lower)
+    unsorted = (known & (score > lowest_yet)).to(tl.int32)
     if tl.max(unsorted, 0) > 0:
         rank = tl.zeros_like(place)
         for other in range(candidates):
@@ -99,6 +99,11 @@ def batched_nms(
     rest = tl.arange(0, triton.next_power_of_2(MAX_OUTPUT))
     tl.store(indices + rest, -1, (rest >= kept) & (rest < MAX_OUTPUT))
     tl.store(num + image, kept)
+
+
+@triton.jit
+def _lower(x, y):
+    return tl.minimum(x, y)
 
 
 @triton.jit
