@@ -24,8 +24,9 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && /opt/export/bin/python -m pip install --quiet --no-deps \
         "tensorrt-cu13==${TENSORRT}" "tensorrt-cu13-bindings==${TENSORRT}" \
     && rm -r /source/*
-# Kernels and checkpoints are cached in /tmp: the root file system is read-only.
+# Kernels are cached in /tmp: the root file system is read-only, and the user may be any.
 ENV HOME=/tmp \
+    USER=resnest \
     ORT_DISABLE_TELEMETRY=1 \
     DO_NOT_TRACK=1
 USER 1000:1000

@@ -130,7 +130,7 @@ def test_what_is_mounted_exists_and_only_the_export_writes() -> None:
             source, _, target = re.sub(r"\$\{\w+:-(.*?)\}", r"\1", volume).partition(":")
             if source.startswith("."):
                 assert (ROOT / source).exists()
-                assert target.endswith(":ro") or (name, target) == ("export", "/models")
+                assert target.endswith(":ro") or (name, target) in {("export", "/models"), ("export", "/files")}
             else:
                 assert source in read_yaml(COMPOSE)["volumes"]
 
