@@ -25,7 +25,8 @@ def bindings(version: str) -> Path:
         CACHE.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=CACHE) as temporary:
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-            subprocess.run([*command, "--dest", temporary, f"tensorrt-cu12-bindings=={version}"], check=True)
+            command += ["--platform", "manylinux_2_28_x86_64", "--dest", temporary]
+            subprocess.run([*command, f"tensorrt-cu12-bindings=={version}"], check=True)
             [wheel] = Path(temporary).glob("*.whl")
             with ZipFile(wheel) as archive:
                 names = [name for name in archive.namelist() if "/plugin/" in name and name.endswith(".py")]
