@@ -31,8 +31,10 @@ docs:  ## Regenerate the table of settings in docs/operations.md
 
 constraints:  ## Pin the newest versions that fit pyproject.toml
 	$(VENV)/pip install uv
-	echo '# Exact versions for installing and testing: made by `make constraints`, not edited. torch pins the CUDA packages that are missing here.' > constraints.txt
+	echo '# Exact versions for installing and testing: made by `make constraints`, not edited. torch pins the CUDA packages that are missing here; cuda-bindings differs between extras; TensorRT is that of the GPU image.' > constraints.txt
 	$(VENV)/uv pip compile --universal --python-version 3.10 pyproject.toml --extra dev \
-		--no-emit-index-url --no-header --no-annotate | grep -vP '^(cuda-toolkit|nvidia-(?!cuda-(crt|nvcc|runtime)|nvvm))' >> constraints.txt
+		--no-emit-index-url --no-header --no-annotate | grep -vP '^(cuda-(toolkit|bindings)|nvidia-(?!cuda-(crt|nvcc|runtime)|nvvm))' >> constraints.txt
+	for part in cu12 cu12-bindings cu12-libs cu13 cu13-bindings cu13-libs; do \
+		sed -n "s/^ARG TENSORRT=/tensorrt-$$part==/p" deploy/triton/gpu.Dockerfile; done >> constraints.txt
 
 .PHONY: help demo test quick slow lint format demo-model docs constraints

@@ -126,6 +126,7 @@ def export(
     timing_cache: cli_options.TimingCacheOption = None,
 ) -> None:
     """Export a detector into the model repository, and check the file against PyTorch."""
+    cli_options.refuse_version_compatible(version_compatible)
     # PyTorch's idle threads would spin, which took half of the check's CPU time on a machine that others use, too.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
@@ -183,7 +184,6 @@ def export(
             building=EngineOptions(
                 flavour=flavour,
                 compute_capabilities=cli_options.compute_capabilities(sm),
-                version_compatible=version_compatible,
                 hardware_compatibility=hardware_compatible,
                 optimization_level=optimization_level,
                 timing_cache=timing_cache,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,17 @@ PROMETHEUS = ROOT / "deploy/prometheus"
 GATEWAY, TRITON, TRITON_GPU = (
     ROOT / "deploy" / path for path in ("gateway/Dockerfile", "triton/Dockerfile", "triton/gpu.Dockerfile")
 )
+
+
+def argument(dockerfile: Path, name: str) -> str:
+    """Return the default of a Dockerfile's build argument."""
+    [value] = re.findall(rf"^ARG {name}=(.+)$", dockerfile.read_text(encoding="utf-8"), re.MULTILINE)
+    return str(value)
+
+
+# The Triton release of the GPU image, and its TensorRT: written there, and compared with what else names them.
+TRITON_RELEASE = argument(TRITON_GPU, "TRITON").rpartition(":")[2].removesuffix("-py3")
+TENSORRT = argument(TRITON_GPU, "TENSORRT")
 
 
 def read_yaml(path: Path) -> Any:

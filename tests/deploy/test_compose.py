@@ -21,13 +21,16 @@ PROFILES = {
     "triton": [],
     "gateway": [],
     "triton-gpu": ["gpu"],
+    "export": ["export"],
     "gateway-gpu": ["gpu"],
     "prometheus": ["monitoring"],
     "blackbox": ["monitoring"],
     "grafana": ["monitoring"],
 }
 DOCKERFILES = pytest.mark.parametrize("dockerfile", [GATEWAY, TRITON, TRITON_GPU], ids=lambda path: path.parent.name)
+SERVERS = {name: service for name, service in SERVICES.items() if name != "export"}
 each_service = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
+each_server = pytest.mark.parametrize("service", SERVERS.values(), ids=SERVERS)
 
 
 def test_services_and_profiles() -> None:
@@ -44,7 +47,7 @@ def test_every_service_is_hardened_and_bounded(service: dict[str, Any]) -> None:
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert service["restart"] == "unless-stopped"
+    assert service["restart"] == ("no" if service is SERVICES["export"] else "unless-stopped")
     assert {"mem_limit", "pids_limit", "networks", "logging"} <= service.keys()
     assert not {"privileged", "network_mode", "pid", "user", "cap_add"} & service.keys()
 
@@ -57,15 +60,15 @@ def test_images_have_versions(service: dict[str, Any]) -> None:
         assert tag == resnest_core.__version__
 
 
-@each_service
-def test_every_service_tells_of_its_health(service: dict[str, Any]) -> None:
+@each_server
+def test_every_server_tells_of_its_health(service: dict[str, Any]) -> None:
     if "build" in service:
         assert any(line.startswith("HEALTHCHECK") for line in instructions(ROOT / service["build"]["dockerfile"]))
     else:
         assert service["healthcheck"]["test"][0] == "CMD"
 
 
-@each_service
+@each_server
 def test_health_checks_use_no_proxy(service: dict[str, Any]) -> None:
     """Docker's configuration may name a proxy for every container."""
     if "build" in service:
@@ -121,13 +124,13 @@ def test_services_wait_for_those_that_they_need() -> None:
         assert "ports" not in SERVICES[triton]
 
 
-def test_what_is_mounted_exists_and_is_read_only() -> None:
-    for service in SERVICES.values():
+def test_what_is_mounted_exists_and_only_the_export_writes() -> None:
+    for name, service in SERVICES.items():
         for volume in service.get("volumes", []):
             source, _, target = re.sub(r"\$\{\w+:-(.*?)\}", r"\1", volume).partition(":")
             if source.startswith("."):
                 assert (ROOT / source).exists()
-                assert target.endswith(":ro")
+                assert target.endswith(":ro") or (name, target) in {("export", "/models"), ("export", "/files")}
             else:
                 assert source in read_yaml(COMPOSE)["volumes"]
 
@@ -169,11 +172,13 @@ def test_what_is_copied_is_there_and_not_ignored(dockerfile: Path) -> None:
 
 
 @DOCKERFILES
-def test_bases_have_versions_and_nothing_brings_torch(dockerfile: Path) -> None:
+def test_bases_have_versions_and_no_server_brings_torch(dockerfile: Path) -> None:
     lines = instructions(dockerfile)
-    bases = [line.partition("=")[2] for line in lines if line.startswith("ARG ")]
+    bases = [line.partition("=")[2] for line in lines if line.startswith("ARG ") and ":" in line]
     assert bases and all(re.search(r":\d+\.\d+", base) for base in bases)
-    assert not any("torch" in line or "'export'" in line or "'dev'" in line for line in lines)
+    stages = re.split(r"\n(?=FROM )", "\n".join(lines))
+    servers = [stage for stage in stages if not stage.partition("\n")[0].endswith(" AS export")]
+    assert not any(re.search(r"torch|\[\w*export|'export'|'dev'", stage) for stage in servers)
 
 
 @pytest.mark.parametrize("dockerfile", [TRITON, TRITON_GPU], ids=["cpu", "gpu"])

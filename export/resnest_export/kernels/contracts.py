@@ -52,10 +52,6 @@ class Operator:
     outputs: tuple[str, ...]
     signatures: tuple[Signature, ...]
 
-    def supports(self, types: Sequence[TensorType]) -> bool:
-        """Return whether a signature starts with these types; they are listed inputs first, then outputs."""
-        return any((*each.inputs, *each.outputs)[: len(types)] == tuple(types) for each in self.signatures)
-
 
 class Attributes(Protocol):
     """Common interface of both operators' attributes."""

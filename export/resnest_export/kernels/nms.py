@@ -21,6 +21,10 @@ def batched_nms(
 ):
     """Greedy NMS of one image: all boxes stay in registers, and each kept box suppresses the others in one pass.
 
+    Each box has an integer key that is smaller for a better box, so the next box to keep is a minimum of integers,
+    which a warp finds with one instruction. If the scores are sorted, as TopK returns them, the order of the keys is
+    that of the boxes; otherwise all pairs of scores are compared once.
+
     Args:
         boxes: float32 (B, M, 4), x1 y1 x2 y2.
         scores: float32 (B, M).
@@ -47,7 +51,17 @@ def batched_nms(
     x2 = tl.load(boxes + place * 4 + 2, present, 0.0)
     y2 = tl.load(boxes + place * 4 + 3, present, 0.0)
     known = (score > nothing) & _finite(x1) & _finite(y1) & _finite(x2) & _finite(y2)
-    score = tl.where(known, score, nothing)
+
+    rank = place
+    lowest_yet = tl.associative_scan(tl.where(known, score, float("inf")), 0, _lower)
+    unsorted = (known & (score > lowest_yet)).to(tl.int32)
+    if tl.max(unsorted, 0) > 0:
+        rank = tl.zeros_like(place)
+        for other in range(candidates):
+            value = tl.load(scores + other)
+            rank += ((value > score) | ((value == score) & (other < place))).to(tl.int32)
+    # The index in the lower digits: the smallest key names its box.
+    key = tl.where(known, rank * BLOCK + place, BLOCK * BLOCK)
 
     # Groups are offset in float32, as in the reference's `apart`: ignored boxes count as 0, 0, 0, 0.
     right = tl.where(known, tl.maximum(tl.maximum(x1, x2), tl.maximum(y1, y2)), 0.0)
@@ -61,8 +75,9 @@ def batched_nms(
     area = (x2 - x1) * (y2 - y1)
 
     kept = 0
-    best, pick = tl.max(score, 0, return_indices=True, return_indices_tie_break_left=True)
-    while (best > nothing) & (kept < MAX_OUTPUT):
+    best = tl.min(key, 0)
+    while (best < BLOCK * BLOCK) & (kept < MAX_OUTPUT):
+        pick = best % BLOCK
         tl.store(indices + kept, pick)
         kept += 1
         # All threads load the same address: this is cheaper than a reduction that finds the thread with the box.
@@ -78,12 +93,17 @@ def batched_nms(
         # IEEE 754 rounding in this order makes every decision at the threshold equal to the reference's.
         # Two empty boxes give NaN, which isn't above the threshold.
         overlaps = tl.div_rn(intersection, area + pick_area - intersection) > IOU_THRESHOLD
-        score = tl.where(overlaps | (place == pick), nothing, score)
-        best, pick = tl.max(score, 0, return_indices=True, return_indices_tie_break_left=True)
+        key = tl.where(overlaps | (place == pick), BLOCK * BLOCK, key)
+        best = tl.min(key, 0)
 
     rest = tl.arange(0, triton.next_power_of_2(MAX_OUTPUT))
     tl.store(indices + rest, -1, (rest >= kept) & (rest < MAX_OUTPUT))
     tl.store(num + image, kept)
+
+
+@triton.jit
+def _lower(x, y):
+    return tl.minimum(x, y)
 
 
 @triton.jit

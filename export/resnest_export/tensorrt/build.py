@@ -27,7 +27,6 @@ from resnest_core.runtimes.tensorrt.manifest import (
     COMPUTE_CAPABILITIES,
     HARDWARE_COMPATIBILITY,
     PLAN,
-    VERSION_COMPATIBLE,
     EngineManifest,
     Flavour,
     detector_of,
@@ -112,8 +111,8 @@ def _gpu_here() -> Gpu:
         return Cuda.load().gpu()
     except RuntimeUnavailableError as error:
         raise RuntimeUnavailableError(
-            "This machine has no GPU to build for: build on the machine that will run the engine, "
-            "or, for TensorRT-RTX, give the target's compute capability with --sm."
+            f"{str(error).rstrip('.')}; to build for another machine, give its GPU's compute capability with --sm, "
+            "which TensorRT-RTX supports."
         ) from error
 
 
@@ -173,7 +172,6 @@ def _manifest(
         kernels_sha256=kernels_sha256(),
         engine_sha256=sha256(plan),
         build_options={
-            VERSION_COMPATIBLE: options.version_compatible,
             HARDWARE_COMPATIBILITY: options.hardware_compatibility.value,
             COMPUTE_CAPABILITIES: list(options.compute_capabilities),
             "optimization_level": options.optimization_level,

@@ -31,7 +31,6 @@ class EngineOptions:
         profiles: optimization profiles (supported shapes); at least one.
         flavour: the library that builds and runs the engine.
         compute_capabilities: targets of TensorRT-RTX, such as ("8.9",); empty: this machine's GPU.
-        version_compatible: later versions of TensorRT can run the engine; it becomes larger and slightly slower.
         hardware_compatibility: other GPUs that can run the engine; it becomes slightly slower.
         optimization_level: 0…5, how long TensorRT searches for faster kernels; None: TensorRT's default.
         timing_cache: file with earlier measurements, read and updated; None: no cache.
@@ -40,7 +39,6 @@ class EngineOptions:
     profiles: tuple[EngineProfile, ...] = ()
     flavour: Flavour = Flavour.TENSORRT
     compute_capabilities: tuple[str, ...] = ()
-    version_compatible: bool = False
     hardware_compatibility: HardwareCompatibility = HardwareCompatibility.NONE
     optimization_level: int | None = None
     timing_cache: Path | None = None
@@ -132,9 +130,9 @@ class EngineBuilder:
         if options.optimization_level is not None:
             config.builder_optimization_level = options.optimization_level
         if self.flavour is Flavour.RTX:
-            if options.version_compatible or options.hardware_compatibility is not HardwareCompatibility.NONE:
+            if options.hardware_compatibility is not HardwareCompatibility.NONE:
                 raise ParameterError(
-                    "TensorRT-RTX has no version- or hardware-compatible engines: give --sm several times instead."
+                    "TensorRT-RTX has no hardware-compatible engines: give --sm several times instead."
                 )
             wanted = options.compute_capabilities or ("current",)
             config.num_compute_capabilities = len(wanted)
@@ -143,8 +141,6 @@ class EngineBuilder:
             return
         if options.compute_capabilities:
             raise ParameterError("TensorRT builds for the GPU of this machine: leave --sm out, or use TensorRT-RTX.")
-        if options.version_compatible:
-            config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
         level = options.hardware_compatibility.name
         if not hasattr(trt.HardwareCompatibilityLevel, level):
             raise ParameterError(f"{self._name} has no hardware compatibility {level.lower()}: install a newer one.")

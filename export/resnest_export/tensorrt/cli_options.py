@@ -22,7 +22,7 @@ SmOption = Annotated[
 BucketsOption = Annotated[Buckets, typer.Option(help="TensorRT: shapes that images are padded to.")]
 MaxBatchOption = Annotated[int, typer.Option(min=1, max=64, help="TensorRT: largest batch, in images.")]
 VersionCompatibleOption = Annotated[
-    bool, typer.Option("--version-compatible", help="TensorRT: later versions can run the engine.")
+    bool, typer.Option("--version-compatible", help="Refused: these engines run in the TensorRT that builds them.")
 ]
 HardwareCompatibleOption = Annotated[
     HardwareCompatibility, typer.Option("--hardware-compatible", help="TensorRT: GPUs that can run the engine.")
@@ -31,6 +31,21 @@ LevelOption = Annotated[
     int | None, typer.Option(min=0, max=5, help="TensorRT: optimization level; default: TensorRT's own.")
 ]
 TimingCacheOption = Annotated[Path | None, typer.Option(help="TensorRT: timing cache, read and updated by each build.")]
+
+
+def refuse_version_compatible(wanted: bool) -> None:
+    """Refuse an engine for later versions of TensorRT, before anything is exported.
+
+    NVIDIA's documents don't say that ahead-of-time plugins, which every engine contains, run in other versions.
+
+    Raises:
+        ParameterError: `wanted` is true.
+    """
+    if wanted:
+        raise ParameterError(
+            "Engines with this project's plugins can't be built for later versions of TensorRT: leave out "
+            "--version-compatible, and build the engine with the version that will run it."
+        )
 
 
 def compute_capabilities(given: list[str] | None) -> tuple[str, ...]:

@@ -55,6 +55,21 @@ def output_types(operator: Operator, inputs: Sequence[str]) -> tuple[str, ...]:
     raise ParameterError(f"{operator.name} doesn't take inputs of {', '.join(inputs)}: export the model again.")
 
 
+def offered(operator: Operator, channels: int) -> tuple[Signature, ...]:
+    """Return the signatures that TensorRT may choose from, for maps of `channels` channels.
+
+    For each type only one layout of maps, so that TensorRT measures none: channels-last, unless TensorRT would pad the
+    channels. It measures on regions without content, which says nothing about the layouts' speed on real ones.
+    """
+
+    def is_dense(each: Signature) -> bool:
+        return all(not kind.channels_last or kind.dtype == "float32" or channels % VECTOR == 0 for kind in each.outputs)
+
+    dense = [each for each in operator.signatures if is_dense(each)]
+    last = {each.outputs[0].dtype for each in dense if each.outputs[0].channels_last}
+    return tuple(each for each in dense if each.outputs[0].channels_last or each.outputs[0].dtype not in last)
+
+
 # The numbers of channels and candidates are fixed in these networks, so they are ints even if other sizes are symbolic.
 OPERATORS = {
     ROI_ALIGN.name: PluginOperator(

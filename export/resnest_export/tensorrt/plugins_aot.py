@@ -1,8 +1,8 @@
 """The two operators as ahead-of-time (AOT) plugins, for TensorRT from 10.9 on.
 
 TensorRT stores the kernels' PTX and symbolic expressions for grid and scalars in the engine, so running an engine needs
-neither these plugins nor Python. Tested with NVIDIA's `tensorrt.plugin` on a substitute for TensorRT's native library,
-not yet with TensorRT itself.
+neither these plugins nor Python. Tested with NVIDIA's `tensorrt.plugin` of 10.9, 10.13 and 11.4 on a substitute for
+TensorRT's native library, not yet with TensorRT itself.
 
 This module imports TensorRT: import it only where it is used.
 """
@@ -18,15 +18,14 @@ from typing import Any, get_type_hints
 import numpy as np
 import tensorrt as trt
 import tensorrt.plugin as trtp
-from numpy.typing import NDArray
 
 from resnest_export.kernels.contracts import TensorType
 from resnest_export.onnx_domain import DOMAIN
 from resnest_export.tensorrt.operators import (
     ELEMENT_TYPES,
     OPERATORS,
-    VECTOR,
     PluginOperator,
+    offered,
     output_types,
     signature,
 )
@@ -34,6 +33,20 @@ from resnest_export.tensorrt.operators import (
 NAMES = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16", "int32": "INT32"}
 DTYPES = {getattr(trt, name): name for name in ELEMENT_TYPES}
 TYPES = {name: dtype for dtype, name in DTYPES.items()}
+
+
+def _array_of(dtype: type[np.generic]) -> type[Any]:
+    """Return an annotation that `tensorrt.plugin` reads as an array of `dtype`: a class with what it asks of `NDArray`.
+
+    NumPy's own annotations aren't classes: before TensorRT 11.2 `register` fails on them from Python 3.13 on.
+    """
+    return type(f"{dtype.__name__}_array", (), {"__origin__": np.ndarray, "__args__": (Any, np.dtype[dtype])})  # type: ignore[valid-type]
+
+
+# Attributes of one number are arrays too: before TensorRT 11.2 `tensorrt.plugin` converts an array of one number by
+# int() or float(), which NumPy refuses from 2.4 on.
+INT32_ARRAY = _array_of(np.int32)
+FLOAT32_ARRAY = _array_of(np.float32)
 
 _registered: set[str] = set()
 
@@ -65,14 +78,13 @@ def describe(row: PluginOperator, *tensors: Any, **values: Any) -> tuple[Any, ..
 
 
 def combinations(row: PluginOperator, *arguments: Any) -> list[Any]:
-    """Return the combinations of types and layouts that the kernel supports for the network's types."""
+    """Return the combinations of types and layouts that are offered for the network's types."""
     tensors = arguments[: len(row.operator.inputs)]
+    dtypes = [DTYPES[tensor.dtype] for tensor in tensors]
     found = []
-    for each in row.operator.signatures:
-        kinds = (*each.inputs, *each.outputs)
-        has_types = [kind.dtype for kind in each.inputs] == [DTYPES[tensor.dtype] for tensor in tensors]
-        is_vector = any(kind.channels_last and kind.dtype != "float32" for kind in kinds)
-        if has_types and (not is_vector or tensors[0].shape[1] % VECTOR == 0):
+    for each in offered(row.operator, tensors[0].shape[1]):
+        if [kind.dtype for kind in each.inputs] == dtypes:
+            kinds = (*each.inputs, *each.outputs)
             types, layouts = (", ".join(names) for names in ((NAMES[k.dtype] for k in kinds), map(_layout, kinds)))
             found.append(trtp.AutoTuneCombination(types, layouts))
     return found
@@ -96,12 +108,11 @@ def implement(row: PluginOperator, *arguments: Any) -> tuple[str, str, Any, Any]
 
 def _parameters(row: PluginOperator) -> tuple[list[Parameter], list[Parameter]]:
     """Return the tensors and the attributes as parameters of the signature that TensorRT inspects."""
-    of_type = {int: int, float: float}
-    hints = get_type_hints(row.attributes)
-    tensors = [Parameter(n, Parameter.POSITIONAL_OR_KEYWORD, annotation=trtp.TensorDesc) for n in row.operator.inputs]
+    kind = Parameter.POSITIONAL_OR_KEYWORD
+    tensors = [Parameter(name, kind, annotation=trtp.TensorDesc) for name in row.operator.inputs]
     attributes = [
-        Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, annotation=of_type.get(hint, NDArray[np.int32]))
-        for name, hint in hints.items()
+        Parameter(name, kind, annotation=FLOAT32_ARRAY if hint is float else INT32_ARRAY)
+        for name, hint in get_type_hints(row.attributes).items()
     ]
     return tensors, attributes
 
@@ -113,9 +124,13 @@ def _signed(function: Callable[..., Any], parameters: Sequence[Parameter], retur
 
 
 def _attributes(row: PluginOperator, values: dict[str, Any]) -> Any:
-    """Return the operator's attributes; arrays become tuples."""
+    """Return the operator's attributes from arrays: numbers, or tuples of them."""
+    hints = get_type_hints(row.attributes)
     return row.attributes(
-        **{name: tuple(value.tolist()) if isinstance(value, np.ndarray) else value for name, value in values.items()}
+        **{
+            name: value.item() if hints[name] in (int, float) else tuple(value.tolist())
+            for name, value in values.items()
+        }
     )
 
 

@@ -23,8 +23,8 @@ from resnest_export.tensorrt.driver import LoadedKernel
 from resnest_export.tensorrt.operators import (
     ELEMENT_TYPES,
     OPERATORS,
-    VECTOR,
     PluginOperator,
+    offered,
     output_types,
     signature,
 )
@@ -91,7 +91,8 @@ class Plugin(trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPl
 
     def supports_format_combination(self, pos: int, in_out: Sequence[Any], num_inputs: int) -> bool:  # noqa: ARG002
         types = [_tensor_type(each.desc) for each in in_out[: pos + 1]]
-        return None not in types and self.row.operator.supports([each for each in types if each])
+        several = offered(self.row.operator, in_out[0].desc.dims[1])
+        return any([*each.inputs, *each.outputs][: len(types)] == types for each in several)
 
     def configure_plugin(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> None: ...
 
@@ -168,7 +169,6 @@ def _tensor_type(desc: Any) -> TensorType | None:
         return None
     if desc.format == trt.TensorFormat.LINEAR:
         return TensorType(DTYPES[desc.type])
-    is_dense = desc.format == trt.TensorFormat.HWC or desc.dims[1] % VECTOR == 0
-    if desc.format == CHANNELS_LAST.get(desc.type) and len(desc.dims) == 4 and is_dense:
+    if desc.format == CHANNELS_LAST.get(desc.type) and len(desc.dims) == 4:
         return TensorType(DTYPES[desc.type], channels_last=True)
     return None

@@ -35,12 +35,22 @@ class FakeCuda:
 
     cudaStreamNonBlocking = 1  # noqa: N815
     cudaHostAllocDefault = 0  # noqa: N815
-    cudaError_t = SimpleNamespace(cudaSuccess=SUCCESS, cudaErrorMemoryAllocation=NO_MEMORY)  # noqa: N815
+    cudaError_t = SimpleNamespace(  # noqa: N815
+        cudaSuccess=SUCCESS,
+        cudaErrorMemoryAllocation=NO_MEMORY,
+        cudaErrorInitializationError=3,
+        cudaErrorInsufficientDriver=35,
+        cudaErrorNoDevice=100,
+        cudaErrorSystemNotReady=802,
+        cudaErrorSystemDriverMismatch=803,
+        cudaErrorCompatNotSupportedOnDevice=804,
+    )
     cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)  # noqa: N815
     cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)  # noqa: N815
 
     def __init__(self, *, devices: int = 1, free_bytes: int = 1 << 30) -> None:
         self.devices = devices
+        self.driver_version, self.runtime_version = 13020, 13000
         self.free_bytes = free_bytes
         self.fail: dict[str, int] = {}
         self.log: list[str] = []
@@ -58,14 +68,23 @@ class FakeCuda:
         return self._do("cudaGetDeviceCount"), self.devices
 
     def cudaDriverGetVersion(self) -> tuple[int, int]:  # noqa: N802
-        return self._do("cudaDriverGetVersion"), 13020
+        return self._do("cudaDriverGetVersion"), self.driver_version
+
+    def cudaRuntimeGetVersion(self) -> tuple[int, int]:  # noqa: N802
+        return self._do("cudaRuntimeGetVersion"), self.runtime_version
 
     def cudaGetDeviceProperties(self, device: int) -> tuple[int, Any]:  # noqa: N802
         assert device == 0
         return self._do("cudaGetDeviceProperties"), SimpleNamespace(name=b"NVIDIA L4\0\0", major=8, minor=9)
 
     def cudaGetErrorString(self, error: int) -> tuple[int, bytes]:  # noqa: N802
-        return SUCCESS, {ILLEGAL: b"an illegal memory access was encountered", 100: b"no device"}[error]
+        known = {
+            3: b"initialization error",
+            100: b"no device",
+            ILLEGAL: b"an illegal memory access was encountered",
+            802: b"system not yet initialized",
+        }
+        return SUCCESS, known[error]
 
     def cudaStreamCreateWithFlags(self, flags: int) -> tuple[int, Stream]:  # noqa: N802
         assert flags == self.cudaStreamNonBlocking

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 
 import pytest
 
 from resnest_core.errors import MissingExtraError, RuntimeUnavailableError
-from resnest_core.runtimes.tensorrt import cuda
+from resnest_core.runtimes.tensorrt import cuda, missing_gpu
 from resnest_core.runtimes.tensorrt.cuda import Cuda
 from tests.core.tensorrt.fake_cuda import FakeCuda
 
@@ -60,19 +61,68 @@ def test_a_gpu_or_a_sentence() -> None:
     try:
         gpu = Cuda.load().gpu()
     except RuntimeUnavailableError as error:
-        assert str(error).startswith("CUDA finds no GPU here (") and str(error).endswith("runtime onnxruntime.")
+        assert re.match("There is no NVIDIA driver here: |CUDA finds no GPU here |CUDA_VISIBLE_DEVICES=", str(error))
+        assert str(error).endswith(", or use the runtime onnxruntime.")
     else:
         assert gpu.name and float(gpu.compute_capability) >= 5
 
 
 def test_what_is_known_of_a_gpu() -> None:
     assert Cuda(FakeCuda()).gpu() == ("NVIDIA L4", "8.9", "13.2")
-    with pytest.raises(RuntimeUnavailableError, match=r"no GPU here \(none is visible\): check that `nvidia-smi`"):
-        Cuda(FakeCuda(devices=0)).gpu()
-    broken = FakeCuda()
-    broken.fail["cudaGetDeviceCount"] = 100
-    with pytest.raises(RuntimeUnavailableError, match=r"no GPU here \(no device\)"):
-        Cuda(broken).gpu()
+
+
+def refused(cuda: FakeCuda, error: str | None = None, *, driver: int = 13020, runtime: int = 13000) -> str:
+    cuda.driver_version, cuda.runtime_version = driver, runtime
+    if error:
+        cuda.fail["cudaGetDeviceCount"] = getattr(cuda.cudaError_t, error)
+    with pytest.raises(RuntimeUnavailableError) as raised:
+        Cuda(cuda).gpu()
+    assert str(raised.value).endswith(", or use the runtime onnxruntime.")
+    return str(raised.value)
+
+
+def test_no_gpu_is_said_to_be_missing_or_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert refused(FakeCuda(devices=0)).startswith("CUDA finds no GPU here (none is visible): check that `nvidia-smi`")
+    assert refused(FakeCuda(), "cudaErrorNoDevice").startswith("CUDA finds no GPU here (no device): check")
+    for hidden in ("-1", ""):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        for without in (refused(FakeCuda(devices=0)), refused(FakeCuda(), "cudaErrorNoDevice")):
+            assert without.startswith(f"CUDA_VISIBLE_DEVICES={hidden} hides every GPU: unset it, name one")
+
+
+def test_a_driver_that_is_missing_too_old_or_inconsistent_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # which isn't the cause
+    too_old = "cudaErrorInsufficientDriver"
+    assert refused(FakeCuda(), too_old, driver=0).startswith("There is no NVIDIA driver here: install one, start")
+    for error in (too_old, "cudaErrorCompatNotSupportedOnDevice"):
+        assert refused(FakeCuda(), error, driver=12040).startswith(
+            "The NVIDIA driver is too old: it runs CUDA up to 12.4 and the installed packages need 13.0: "
+            "update it to 580 or later, install the extra tensorrt-cu12 in place of tensorrt, or use"
+        )
+    with_12 = refused(FakeCuda(), too_old, driver=11080, runtime=12090)
+    assert "up to 11.8 and the installed packages need 12.0: update it to 525 or later, or use" in with_12
+    assert "extra" not in refused(FakeCuda(), too_old, driver=11080)
+    assert "need 14.0: update it, or use" in refused(FakeCuda(), too_old, driver=13000, runtime=14000)
+    assert "restart the machine" in refused(FakeCuda(), "cudaErrorSystemDriverMismatch")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("cudaErrorInitializationError", "initialization error"),
+        ("cudaErrorSystemNotReady", "system not yet initialized"),
+    ],
+)
+def test_cuda_that_does_not_start_is_quoted(error: str, words: str) -> None:
+    assert refused(FakeCuda(), error).startswith(f"CUDA can't start here ({words}): check that `nvidia-smi` works")
+
+
+def test_the_errors_that_are_told_apart_exist() -> None:
+    from cuda.bindings import runtime
+
+    errors = set(re.findall(r"kinds\.(\w+)", inspect.getsource(missing_gpu)))
+    assert len(errors) == 5 and {error for error in errors if not hasattr(runtime.cudaError_t, error)} == set()
 
 
 def test_absent_bindings_name_their_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,6 +108,14 @@ def test_only_roi_align_fuses_products_and_sums(kernel: CompiledKernel) -> None:
     assert not re.search(r"\bdiv\.(full|approx)|\bsqrt\.approx", kernel.ptx)
 
 
+@pytest.mark.parametrize("name", ["proposals", "classes"])
+def test_a_warp_finds_the_next_box_with_one_instruction(name: str) -> None:
+    ptx = KERNELS[name]().ptx
+    loop = ptx[ptx.rindex("div.rn.f32") :]  # what follows the overlaps
+    assert "redux.sync.min.s32" in loop
+    assert loop.count("shfl.sync") <= 4  # among the warps; without that instruction there are five within each too
+
+
 @pytest.mark.parametrize("name", [name for name in KERNELS if "NHWC" in name])
 def test_channels_last_moves_sixteen_bytes_at_once(name: str) -> None:
     kernel = KERNELS[name]()

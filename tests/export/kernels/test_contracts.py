@@ -6,7 +6,7 @@ import pytest
 import sympy  # type: ignore[import-untyped]
 
 from resnest_core.errors import ParameterError
-from resnest_export.kernels.contracts import NMS, ROI_ALIGN, NmsAttributes, RoIAlignAttributes, TensorType
+from resnest_export.kernels.contracts import NMS, ROI_ALIGN, NmsAttributes, RoIAlignAttributes, Signature, TensorType
 from resnest_export.kernels.launching import nms_launch, roi_align_launch
 from resnest_export.ops.roi_align import FINEST_SCALE
 
@@ -91,18 +91,12 @@ def test_inputs_that_do_not_fit() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_types_of_roi_align(dtype: str, channels_last: bool) -> None:
-    maps, rois = TensorType(dtype, channels_last), TensorType("float32")
-    types = [maps, maps, maps, maps, rois, maps]
-    assert all(ROI_ALIGN.supports(types[:count]) for count in range(1, 7))
-    assert not ROI_ALIGN.supports([*types[:5], TensorType(dtype, not channels_last)])
-    assert not ROI_ALIGN.supports([maps, maps, TensorType(dtype, not channels_last)])
-    assert not ROI_ALIGN.supports([maps, maps, maps, maps, TensorType("float16")])
-    assert not ROI_ALIGN.supports([*types, maps])
+    maps = TensorType(dtype, channels_last)
+    assert Signature((maps, maps, maps, maps, TensorType("float32")), (maps,)) in ROI_ALIGN.signatures
+    assert len(ROI_ALIGN.signatures) == 6
 
 
 def test_types_of_nms() -> None:
     number, whole = TensorType("float32"), TensorType("int32")
-    assert NMS.supports([number, number, whole, whole, whole])
-    assert not NMS.supports([TensorType("float16")])
-    assert not NMS.supports([number, number, number])
+    assert NMS.signatures == (Signature((number, number, whole), (whole, whole)),)
     assert len(NMS.inputs + NMS.outputs) == 5

@@ -118,6 +118,9 @@ def problems(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor, float, int]:
     boxes = np.concatenate([corners.min(2), corners.max(2)], axis=-1).astype(np.float32)
     scores = (rng.integers(1, 20, (batch, count)) / 20).astype(np.float32)
     scores[rng.random((batch, count)) < 0.2] = draw(st.sampled_from([-INF, NAN]))
+    if draw(st.booleans()):  # as TopK returns them: another path of the kernel
+        scores = -np.sort(-np.nan_to_num(scores, nan=INF), axis=-1)
+        boxes[rng.random((batch, count)) < 0.1] = draw(st.sampled_from([NAN, INF, 0.0]))
     groups = rng.integers(0, draw(st.sampled_from([1, 4, 80])), (batch, count)).astype(np.int32)
     arrays = [torch.from_numpy(array) for array in (boxes, scores, groups)]
     return (arrays[0], arrays[1], arrays[2], draw(st.sampled_from([0.0, 0.3, 0.5, 0.7])), draw(st.integers(1, 50)))
@@ -135,14 +138,26 @@ def test_agrees_with_the_reference(
     assert num.tolist() == count.tolist()
 
 
+def test_sorted_and_unsorted_scores_keep_the_same_boxes(interpreter: Interpreter) -> None:
+    """Also those that follow boxes that are none; of equal scores the first, in either order."""
+    boxes: Boxes = [[0.0, 0, 10, 10], [0, 0, NAN, 10], [0, 0, 10, 9], [40, 40, 50, 50], [0, 0, 10, 4], [9, 9, 8, 8]]
+    assert kept(interpreter, boxes, [0.9, 0.9, 0.5, 0.5, 0.5, -INF]) == [0, 3, 4]
+    assert kept(interpreter, boxes, [0.5, 0.9, 0.5, 0.5, 0.9, -INF]) == [4, 0, 3]
+    assert kept(interpreter, boxes, [0.9, 0.9, NAN, 0.5, 0.5, -INF]) == [0, 3, 4]
+    assert kept(interpreter, boxes, [INF, 0.9, 0.5, -INF, 0.5, 0.5]) == [0, 4, 5]
+
+
+@pytest.mark.parametrize("is_sorted", [True, False])
 @pytest.mark.parametrize(("count", "max_output", "threshold"), [(4096, 100, 0.5), (4096, 1000, 0.7), (1000, 1000, 0.7)])
-def test_full_size(interpreter: Interpreter, count: int, max_output: int, threshold: float) -> None:
-    """As many as the class stage and the proposals have: classes in a large image, scores in no order."""
+def test_full_size(interpreter: Interpreter, count: int, max_output: int, threshold: float, is_sorted: bool) -> None:
+    """As many as the class stage and the proposals have: classes in a large image, scores with ties."""
     rng = np.random.default_rng(count + max_output)
     corner, size = rng.uniform(0, 1200, (1, count, 2)), rng.uniform(4, 300, (1, count, 2))
     boxes = torch.from_numpy(np.concatenate([corner, corner + size], axis=-1).astype(np.float32))
-    scores = torch.from_numpy(rng.random((1, count), dtype=np.float32))
+    scores = torch.from_numpy(rng.integers(1, 2 * count, (1, count)).astype(np.float32) / (2 * count))
     scores[0, ::7] = -INF
+    if is_sorted:
+        scores = scores.sort(descending=True).values
     groups = torch.from_numpy(rng.integers(0, 80, (1, count)).astype(np.int32))
     indices, num = interpreter.nms(boxes, scores, groups, NmsAttributes(threshold, max_output))
     expected, expected_num = batched_nms(boxes, scores, groups, iou_threshold=threshold, max_output=max_output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from types import SimpleNamespace
 from typing import Any
@@ -28,8 +29,8 @@ def field(name: str, value: Any) -> PluginField:
     return PluginField(name, array, trt.PluginFieldType.FLOAT32)
 
 
-def node(operator: str, attributes: dict[str, Any], tensors: list[tuple[Shape, str]], layout: int) -> dict[str, Any]:
-    """Go through all that TensorRT asks of a plugin until it has the kernel; `layout` is which combination it takes."""
+def node(operator: str, attributes: dict[str, Any], tensors: list[tuple[Shape, str]]) -> dict[str, Any]:
+    """Go through all that TensorRT asks of a plugin until it has the kernel of the first combination."""
     creator = registry.creators[f"resnest::{operator}"]
     fields = [field(name, value) for name, value in attributes.items()]
     request = trt.QuickPluginCreationRequest.STRICT_AOT
@@ -44,7 +45,7 @@ def node(operator: str, attributes: dict[str, Any], tensors: list[tuple[Shape, s
     dynamic = [DynamicPluginTensorDesc(each) for each in descs]
     supported = plugin.get_supported_format_combinations(dynamic, len(inputs))
     combinations = [supported[at : at + len(descs)] for at in range(0, len(supported), len(descs))]
-    for each, chosen in zip(descs, combinations[layout], strict=True):
+    for each, chosen in zip(descs, combinations[0], strict=True):
         each.type, each.format = chosen.type, chosen.format
     plugin.configure_plugin(dynamic[: len(inputs)], dynamic[len(inputs) :])
     assert plugin.get_valid_tactics() == []
@@ -83,19 +84,38 @@ class Setter:
         self.values.append(value)
 
 
+def maps_and_rois(channels: int, dtype: str) -> list[tuple[Shape, str]]:
+    maps: list[tuple[Shape, str]] = [(("b", channels, f"h{i}", f"w{i}"), dtype) for i in range(4)]
+    return [*maps, (("r", 5), "float32")]
+
+
 def main() -> None:
+    import tensorrt.plugin as trtp
+
     from resnest_export.tensorrt.plugins_aot import register
 
+    parameters: list[inspect.Parameter] = []
+    real = trtp.register
+
+    def spy(name: str) -> Any:
+        def wrapped(function: Any) -> Any:
+            parameters.extend(inspect.signature(function).parameters.values())
+            return real(name)(function)
+
+        return wrapped
+
+    trtp.register = spy
     register()
     register()  # a second time changes nothing
     roi_align = {"output_size": 7, "strides": [4, 8, 16, 32], "finest_scale": 56.0, "sampling_ratio": 0}
-    maps: list[tuple[Shape, str]] = [(("b", 256, f"h{i}", f"w{i}"), "float16") for i in range(4)]
     nms = {"iou_threshold": 0.5, "max_output": 100}
     boxes: list[tuple[Shape, str]] = [(("b", 3840, 4), "float32"), (("b", 3840), "float32"), (("b", 3840), "int32")]
     found = {
-        "roi_align": node("MultiLevelRoIAlign", roi_align, [*maps, (("r", 5), "float32")], 0),
-        "channels_last": node("MultiLevelRoIAlign", roi_align, [*maps, (("r", 5), "float32")], 1),
-        "nms": node("BatchedNMS", nms, boxes, 0),
+        "roi_align": node("MultiLevelRoIAlign", roi_align, maps_and_rois(256, "float16")),
+        "float32": node("MultiLevelRoIAlign", roi_align, maps_and_rois(256, "float32")),
+        "few_channels": node("MultiLevelRoIAlign", roi_align, maps_and_rois(12, "float16")),
+        "nms": node("BatchedNMS", nms, boxes),
+        "annotations": [type(each.annotation).__name__ for each in parameters],
     }
     print(json.dumps(found))
 

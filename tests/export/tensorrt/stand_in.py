@@ -1,21 +1,18 @@
 """A stand-in for the part of TensorRT's library that its own `tensorrt.plugin`, which is Python, works on.
 
-Importing this puts it in TensorRT's place: do so in a process of its own.
+Importing this puts it in TensorRT's place: do so in a process of its own, with the folder of `plugin` in $BINDINGS.
 """
 
 from __future__ import annotations
 
 import enum
+import os
 import sys
-from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 trt: Any = ModuleType("tensorrt")
-package = find_spec("tensorrt_bindings")
-assert package is not None and package.origin is not None
-trt.__path__ = [str(Path(package.origin).parent)]  # whose folder `plugin` is NVIDIA's
+trt.__path__ = [os.environ["BINDINGS"]]  # whose folder `plugin` is NVIDIA's
 
 ENUMS = {
     "DataType": "FLOAT HALF BF16 INT32 INT8 INT64 BOOL UINT8 FP8 INT4",

@@ -72,15 +72,7 @@ def test_the_network_is_strongly_typed_and_has_the_profiles(trt: Any) -> None:
 
 
 def test_compatible_engines_on_demand(trt: Any) -> None:
-    build(
-        replace(
-            OPTIONS,
-            version_compatible=True,
-            hardware_compatibility=HardwareCompatibility.AMPERE_PLUS,
-            optimization_level=5,
-        )
-    )
-    config(trt).set_flag.assert_called_once_with(trt.BuilderFlag.VERSION_COMPATIBLE)
+    build(replace(OPTIONS, hardware_compatibility=HardwareCompatibility.AMPERE_PLUS, optimization_level=5))
     assert config(trt).hardware_compatibility_level is trt.HardwareCompatibilityLevel.AMPERE_PLUS
     assert config(trt).builder_optimization_level == 5
 

@@ -81,14 +81,24 @@ def test_a_gpu_that_lacks_the_precision_ends_it_before_it_begins(
     assert not list(tmp_path.iterdir())
 
 
-def test_without_a_gpu_it_says_what_to_do(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("cause", ["CUDA finds no GPU here", "The NVIDIA driver is too old"])
+def test_without_a_gpu_it_says_why_and_what_to_do(
+    cause: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_gpu(_: Cuda) -> Gpu:
-        raise RuntimeUnavailableError("CUDA finds no GPU here.")
+        raise RuntimeUnavailableError(f"{cause}.")
 
     monkeypatch.setattr(building, "find_spec", lambda _: object())
     monkeypatch.setattr(Cuda, "gpu", no_gpu)
     result = export("--checkpoint", checkpoint, "--to", "tensorrt", "--repository", tmp_path)
-    assert "give the target's compute capability with --sm" in refused(result, RuntimeUnavailableError)
+    assert refused(result, RuntimeUnavailableError).startswith(f"{cause}; to build for another machine, give its GPU's")
+
+
+def test_engines_for_later_versions_are_refused_before_anything_is_exported(checkpoint: Path, tmp_path: Path) -> None:
+    options = ("--to", "tensorrt", "--sm", "8.9", "--version-compatible")
+    result = export("--checkpoint", checkpoint, *options, "--repository", tmp_path)
+    assert "can't be built for later versions of TensorRT" in refused(result, ParameterError)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_gate_that_nothing_can_measure_is_refused(checkpoint: Path, tmp_path: Path) -> None:

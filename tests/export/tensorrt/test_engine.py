@@ -13,7 +13,7 @@ import pytest
 from resnest_core.buckets import Buckets
 from resnest_core.errors import InvalidModelError, MissingExtraError, ParameterError, RuntimeUnavailableError
 from resnest_core.runtimes.tensorrt.cuda import Cuda, Gpu
-from resnest_core.runtimes.tensorrt.manifest import EngineManifest, Flavour, manifest_path
+from resnest_core.runtimes.tensorrt.manifest import EngineManifest, Flavour, HardwareCompatibility, manifest_path
 from resnest_export.kernels.compiling import kernels_sha256
 from resnest_export.tensorrt import build
 from resnest_export.tensorrt.build import Built, build_engine
@@ -91,7 +91,10 @@ def test_a_node_that_tensorrt_does_not_know_is_named(beside: Path) -> None:
     ("options", "words"),
     [
         (replace(RTX, compute_capabilities=("9.9",)), "nothing for compute capability 9.9: use one of .*8.9"),
-        (replace(RTX, version_compatible=True), "no version- or hardware-compatible engines"),
+        (
+            replace(RTX, hardware_compatibility=HardwareCompatibility.AMPERE_PLUS),
+            "has no hardware-compatible engines",
+        ),
     ],
 )
 def test_what_tensorrt_rtx_can_not_build_is_told(

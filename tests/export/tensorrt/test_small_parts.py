@@ -14,8 +14,10 @@ import pytest
 from rich.console import Console
 
 from resnest_core.errors import MissingExtraError, ParameterError, RuntimeUnavailableError
+from resnest_export.kernels.contracts import NMS, ROI_ALIGN
 from resnest_export.tensorrt import rtx_library
 from resnest_export.tensorrt.cli_options import compute_capabilities
+from resnest_export.tensorrt.operators import offered
 from resnest_export.tensorrt.progress import Progress
 
 
@@ -27,6 +29,21 @@ def test_compute_capabilities_are_read_as_people_write_them(text: str) -> None:
 def test_what_is_no_compute_capability_is_told() -> None:
     with pytest.raises(ParameterError, match="'ampere' isn't a compute capability"):
         compute_capabilities(["ampere"])
+
+
+@pytest.mark.parametrize(
+    ("channels", "channels_last"),
+    [
+        (256, {"float32", "float16", "bfloat16"}),
+        (12, {"float32"}),  # of 16 bits TensorRT would pad 12 channels to 16
+        (-1, {"float32"}),  # a number that isn't known
+    ],
+)
+def test_each_type_of_maps_is_offered_in_one_layout(channels: int, channels_last: set[str]) -> None:
+    maps = [each.outputs[0] for each in offered(ROI_ALIGN, channels)]
+    assert sorted(each.dtype for each in maps) == ["bfloat16", "float16", "float32"]
+    assert {each.dtype for each in maps if each.channels_last} == channels_last
+    assert offered(NMS, 3840) == NMS.signatures
 
 
 @pytest.mark.rtx

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest_core.errors import MissingExtraError, RuntimeUnavailableError
+from resnest_core.runtimes.tensorrt.missing_gpu import error_words, why_no_gpu, words
 
 
 class Gpu(NamedTuple):
@@ -47,21 +48,16 @@ class Cuda:
         """Return the GPU's name, compute capability and CUDA version.
 
         Raises:
-            RuntimeUnavailableError: there is none, or no driver for it.
+            RuntimeUnavailableError: there is none, or no driver that these bindings can use; see `why_no_gpu`.
         """
         error, count = self._api.cudaGetDeviceCount()
-        is_driver_there = error == self._api.cudaError_t.cudaSuccess
-        if not (is_driver_there and count):
-            raise RuntimeUnavailableError(
-                f"CUDA finds no GPU here ({'none is visible' if is_driver_there else self._words(error)}): "
-                "check that `nvidia-smi` shows one, or use the runtime onnxruntime."
-            )
+        if error != self._api.cudaError_t.cudaSuccess or not count:
+            raise RuntimeUnavailableError(why_no_gpu(self._api, error))
         properties = self._call("cudaGetDeviceProperties", 0)
-        version = self._call("cudaDriverGetVersion")  # 1000 × major + 10 × minor
         return Gpu(
             name=properties.name.decode().rstrip("\0"),
             compute_capability=f"{properties.major}.{properties.minor}",
-            cuda_version=f"{version // 1000}.{version % 1000 // 10}",
+            cuda_version=words(self._call("cudaDriverGetVersion")),
         )
 
     def create_stream(self) -> Any:
@@ -134,14 +130,11 @@ class Cuda:
             raise RuntimeUnavailableError(
                 "The GPU has too little free memory: end what else uses it, or export the engine for smaller batches."
             )
+        reason = error_words(self._api, error)
         raise RuntimeUnavailableError(
-            f"CUDA's {name} failed ({self._words(error)}): restart this process, and report it if it happens again."
+            f"CUDA's {name} failed ({reason}): restart this process, and report it if it happens again."
         )
 
     def _release(self, name: str, what: Any) -> None:
         """Give back; after an error CUDA refuses that too, and the first error is the one to tell."""
         getattr(self._api, name)(what)
-
-    def _words(self, error: Any) -> str:
-        _, words = self._api.cudaGetErrorString(error)
-        return words.decode() if isinstance(words, bytes) else str(error)
