@@ -60,6 +60,11 @@ def class_colors(labels: Sequence[int]) -> dict[int, int]:
     return chosen
 
 
+def track_color(track_id: int) -> Color:
+    """Return the colour of an object that is tracked through a video."""
+    return PALETTE[track_id % len(PALETTE)]
+
+
 def ink_on(color: Color) -> str:
     """Return the colour of text, black or white, with the better contrast on a colour."""
     red, green, blue = ((value / 255) ** 2.2 for value in color)

@@ -26,6 +26,7 @@ def to_supervision(detections: Detections) -> supervision.Detections:
         mask=None if detections.masks is None else detections.masks_full(),
         confidence=detections.scores,
         class_id=detections.labels.astype(int),
+        tracker_id=None if detections.track_ids is None else detections.track_ids.astype(int),
         data={"class_name": np.array(detections.class_names, dtype=str)} if detections.card else {},
     )
 

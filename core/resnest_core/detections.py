@@ -87,6 +87,7 @@ class Detections(Sequence[Detection]):
         card: the model's card, which has the classes' names; None where the arrays are all that is known.
         image: the image as it was passed to `detect`, which `plot` and `save` draw into: not a copy.
         color: the order of the channels, if the image is an array.
+        track_ids: int64 (N,), numbers of objects in a video, −1 for those without; None where nothing was tracked.
 
     Raises:
         ParameterError: the arrays' shapes are inconsistent.
@@ -100,6 +101,7 @@ class Detections(Sequence[Detection]):
     card: ModelCard | None = None
     image: Image | None = None
     color: Color = "rgb"
+    track_ids: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -136,6 +138,7 @@ class Detections(Sequence[Detection]):
             scores=self.scores[rows],
             labels=self.labels[rows],
             masks=None if self.masks is None else self.masks[rows],
+            track_ids=None if self.track_ids is None else self.track_ids[rows],
         )
 
     def __iter__(self) -> Iterator[Detection]:

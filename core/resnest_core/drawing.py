@@ -14,7 +14,7 @@ from PIL import ImageDraw
 
 from resnest_core import fonts
 from resnest_core.card import ModelCard
-from resnest_core.colors import Color, ColorBy, ink_on, object_colors
+from resnest_core.colors import Color, ColorBy, ink_on, object_colors, track_color
 from resnest_core.errors import ParameterError
 from resnest_core.images import Pixels
 from resnest_core.masks import Box, Mask, paste
@@ -40,11 +40,16 @@ def draw(
 ) -> Pixels:
     """Return a copy of the image (H, W, 3) with boxes, masks, classes and scores above the threshold drawn in.
 
-    Overlapping objects have different colours, or with `color_by="class"` all of a class the same.
+    Overlapping objects have different colours, or with `color_by="class"` all of a class the same. Objects that are
+    tracked keep a colour of their own through a video.
     """
     shown = detections[detections.scores > score_threshold]
     labels = shown.labels.tolist()
-    colors = object_colors(shown.boxes_xyxy, labels, color_by)
+    tracks = [-1] * len(shown) if shown.track_ids is None else shown.track_ids.tolist()
+    colors = [
+        color if track < 0 else track_color(track)
+        for color, track in zip(object_colors(shown.boxes_xyxy, labels, color_by), tracks, strict=True)
+    ]
     # Pillow includes the end pixel of a line, a box excludes it.
     boxes = [(x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)) for x1, y1, x2, y2 in shown.boxes_xyxy.tolist()]
     short_side = min(detections.image_size_hw)
@@ -62,7 +67,10 @@ def draw(
         pen.rectangle(boxes[index], outline=colors[index], width=line)
     size = max(10, round(short_side / 32))
     named = [fonts.label_and_font(card.classes[label], label, size) for label in labels]
-    texts = [(f"{text} {score:.2f}", font) for (text, font), score in zip(named, shown.scores.tolist(), strict=True)]
+    texts = [
+        (f"{text} {score:.2f}" if track < 0 else f"{text} #{track} {score:.2f}", font)
+        for (text, font), score, track in zip(named, shown.scores.tolist(), tracks, strict=True)
+    ]
     _labels(pen, texts, boxes, colors, line)
     return np.array(picture)
 

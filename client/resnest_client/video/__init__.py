@@ -1,0 +1,1 @@
+"""`resnest detect` on videos, cameras and streams."""
