@@ -15,7 +15,7 @@
     ├── DownloadError              the checkpoint couldn't be fetched whole
     ├── AccessError                request refused: key missing, unknown or rate-limited
     ├── RuntimeUnavailableError    the runtime or server can't answer now; later it may
-    │   └── PrecisionUnavailableError  this CPU hasn't the instructions of the model's precision
+    │   └── PrecisionUnavailableError  the CPU or the runtime hasn't the model's precision
     ├── RemoteError                a server's response can't be used
     └── MissingExtraError          an optional package isn't installed
 
@@ -94,7 +94,7 @@ class RuntimeUnavailableError(ResNeStError):
 
 
 class PrecisionUnavailableError(RuntimeUnavailableError):
-    """This CPU hasn't the instructions of the model's precision; the model can be computed in fp32."""
+    """The CPU or the runtime hasn't the model's precision; the model can be computed in fp32."""
 
 
 class RemoteError(ResNeStError):
