@@ -187,7 +187,7 @@ def test_an_exported_engine_is_configured_with_the_options_that_it_was_built_wit
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def export_engine(request: ExportRequest, target: EngineTarget, _report: object) -> Path:
-        assert request == ExportRequest("demo", Path("demo.pth"), tmp_path)
+        assert request == ExportRequest("demo", Path("demo.pth"), tmp_path, winograd=False)
         plan = make_repository(request.repository, profiles=target.options(FAKE_CARD).profiles)
         return plan.with_name("model.onnx")
 

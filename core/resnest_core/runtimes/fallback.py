@@ -21,8 +21,8 @@ def load_or_fall_back(
 ) -> Runtime:
     """Load the ONNX file at `path` in a runtime, or in the first of its fallbacks that can run it.
 
-    A model of a precision that the CPU or the runtime hasn't is computed in fp32, and so are the files beside engines in
-    16-bit floats and fp8: the card of the loaded runtime then says `fp32`. The log says once what was taken, and why
+    A model of a precision that the CPU or the runtime hasn't is computed in fp32, and so are the files beside engines
+    in 16-bit floats and fp8: the card of the loaded runtime then says `fp32`. The log says once what was taken, and why
     not the first.
 
     Raises:
