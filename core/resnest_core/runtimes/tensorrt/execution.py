@@ -142,6 +142,11 @@ class ShapeExecution:
         cuda.synchronize(stream)
         self._runs += 1
 
+    @property
+    def is_captured(self) -> bool:
+        """Whether the next run replays a CUDA graph."""
+        return self._graph is not None
+
     def close(self) -> None:
         """Destroy the graph."""
         if self._graph is not None:

@@ -129,6 +129,11 @@ class TensorRtRuntime(Runtime):
         with self._lock:
             return self._run(inputs, fit)
 
+    @property
+    def captured(self) -> int:
+        """How many shapes have a CUDA graph; those that TensorRT-RTX makes by itself aren't known."""
+        return sum(execution.is_captured for execution in self._executions.values())
+
     def close(self) -> None:
         """Free the GPU's memory."""
         with self._lock:
