@@ -12,7 +12,7 @@ from resnest_core import tensors
 from resnest_core.detector import InProcessDetector
 from resnest_core.errors import RuntimeUnavailableError
 from resnest_core.repository import network_path
-from resnest_core.runtimes import OnnxRuntime
+from resnest_core.runtimes import OnnxRuntime, TensorRtRuntime
 from resnest_core.runtimes.tensorrt.manifest import Flavour
 from resnest_core.tensors import Tensors
 from tests.core.networks import DEMO
@@ -65,7 +65,7 @@ def loading(
         asked.append((path, cuda_graphs))
         return (replaying if cuda_graphs else plain).load(path)
 
-    monkeypatch.setattr(engine.TensorRtRuntime, "load", load)
+    monkeypatch.setattr(TensorRtRuntime, "load", load)
     monkeypatch.setattr(engine, "MAX_BATCH", 2)
     return asked
 
@@ -127,7 +127,7 @@ def test_an_engine_that_fails_is_a_row(monkeypatch: pytest.MonkeyPatch, capsys: 
     def load(path: Path, *, cuda_graphs: bool) -> OnnxRuntime:
         raise RuntimeUnavailableError(f"TensorRT can't run {path.name}.{' ' * cuda_graphs}")
 
-    monkeypatch.setattr(engine.TensorRtRuntime, "load", load)
+    monkeypatch.setattr(TensorRtRuntime, "load", load)
     engine.compare_with_onnx_runtime("fp32", DEMO)
     [outcome] = heard(capsys)
     assert (outcome.state, outcome.detail) == (State.FAILED, "TensorRT can't run model.onnx.")

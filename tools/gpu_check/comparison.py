@@ -70,7 +70,7 @@ def compare_in_turns(
     A CUDA graph that reads or returns another run's memory answers the first B with A's detections.
     """
     expected = [reference(image) for image in images]
-    if _agreement(*expected, card, bounds).found > DIFFERENT:
+    if _agreement(expected[0], expected[1], card, bounds).found > DIFFERENT:
         return failed(name, "both images have the same detections, so that nothing can be seen: use other images")
     turns = [0, 0, 0, 1, 1, 1, 0]
     own, other = [], []

@@ -122,7 +122,7 @@ class CapturedNetwork:
     def __init__(self, network: nn.Module, inputs: list[Tensor]) -> None:
         self._inputs = inputs
         # As PyTorch's documents ask: what comes before a capture runs on a stream of its own.
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(WARM_UP):
