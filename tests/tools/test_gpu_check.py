@@ -12,10 +12,13 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from resnest_core.errors import ParameterError
+from resnest_core.published import PUBLISHED
 from tools.gpu_check import __main__ as gpu_check
 from tools.gpu_check.__main__ import Check
 from tools.gpu_check.machine import gpu
 from tools.gpu_check.outcome import Outcome, State
+from tools.gpu_check.table.command import TableOptions
 
 ROOT = Path(__file__).parents[2]
 OUTCOME = "from tools.gpu_check.outcome import failed, not_run, passed\n"
@@ -86,6 +89,25 @@ def test_a_triton_without_its_repository_is_refused(
     with pytest.raises(SystemExit):
         gpu_check.main()
     assert "--triton needs --repository" in capsys.readouterr().err
+
+
+def test_the_table_takes_the_place_of_the_checks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[TableOptions] = []
+
+    def run(options: TableOptions) -> int:
+        asked.append(options)
+        if options.models == ("none",):
+            raise ParameterError("There is no 'none' to measure.")
+        return 0
+
+    monkeypatch.setattr(gpu_check, "run", run)
+    for arguments, code in ((["--precisions", "fp16", "bf16", "--seconds", "2"], 0), (["--models", "none"], 1)):
+        monkeypatch.setattr(sys, "argv", ["gpu_check", "--table", str(tmp_path / "x.json"), *arguments])
+        assert gpu_check.main() == code
+    assert asked[0] == TableOptions(tmp_path / "x.json", tuple(PUBLISHED), ("fp16", "bf16"), None, 2)
+    assert "There is no 'none' to measure." in capsys.readouterr().err
 
 
 @pytest.mark.rtx

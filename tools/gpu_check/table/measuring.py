@@ -56,7 +56,7 @@ class BuildClock:
 
     times: list[float] = field(default_factory=list)
 
-    def __call__(self, line: str) -> None:
+    def __call__(self, line: str, /) -> None:
         self.times.append(time.monotonic())
         print(line, flush=True)
 
