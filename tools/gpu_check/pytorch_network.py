@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from resnest_core import tensors
 from resnest_core.card import ModelCard
+from resnest_core.errors import RuntimeUnavailableError
 from resnest_core.runtimes.base import Runtime
 from resnest_core.tensors import Tensors
 from resnest_export.batch_norm_folding import fold_batch_norm
@@ -85,7 +86,7 @@ class PyTorchRuntime(Runtime):
 
     @classmethod
     def load(cls, *_: Any, **__: Any) -> PyTorchRuntime:
-        raise NotImplementedError("it is made of a detector in PyTorch, not of a file")
+        raise RuntimeUnavailableError("PyTorch runs a detector that is built, not a file: construct a PyTorchRuntime.")
 
     def run(self, inputs: Tensors) -> Tensors:
         names = tensors.input_names(self.card.has_masks)

@@ -15,13 +15,16 @@ from resnest_core.errors import ResNeStError
 from resnest_core.repository import find_model, installed_models
 from resnest_core.runtimes import TensorRtRuntime
 from tools.gpu_check.comparison import ROUGHLY, answer, compare_in_turns, two_images
-from tools.gpu_check.outcome import failed
+from tools.gpu_check.machine import NO_GPU, gpu
+from tools.gpu_check.outcome import failed, not_run
 
 TITLE = "A A A B B B A in Triton Inference Server"
 
 
 def main(address: str, repository: Path, models: list[str]) -> None:
     """Check the models of a repository, all of them where none is named."""
+    if gpu() is None:
+        return not_run(TITLE, NO_GPU)
     for model in models or installed_models(repository):
         name = f"{TITLE}: {model}"
         try:
@@ -30,6 +33,7 @@ def main(address: str, repository: Path, models: list[str]) -> None:
                 check(name, address, model, engine)
         except ResNeStError as error:
             failed(name, str(error))
+    return None
 
 
 def check(name: str, address: str, model: str, reference: InProcessDetector) -> None:
