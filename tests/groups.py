@@ -31,6 +31,7 @@ LONGEST_FIRST = (
     "tests/test_wheel.py",
     "tests/client/bench/test_bench_demo.py",
     "tests/tools/test_engine_check.py",
+    "tests/tools/test_pytorch_network.py",
     "tests/export/kernels/test_roi_align_kernel.py",
     "tests/export/test_batch_padding.py",
     "browser",

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from resnest_core.telemetry_off import ALLOW
 from resnest_server import Settings
+from resnest_server.environment import ELSEWHERE
 from scripts.settings_table import PAGE, with_table
 
 ROOT = Path(__file__).parents[1]
@@ -37,6 +37,6 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_settings_that_are_named_exist(page: Path) -> None:
-    known = {f"RESNEST_{name.upper()}" for name in Settings.model_fields} | {"RESNEST_API_KEY", ALLOW}
+    known = {f"RESNEST_{name.upper()}" for name in Settings.model_fields} | set(ELSEWHERE)
     named = set(re.findall(r"RESNEST_[A-Z_]+", page.read_text(encoding="utf-8")))
     assert named <= known

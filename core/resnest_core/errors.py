@@ -21,7 +21,7 @@
     │   ├── UnreachableError       no connection to the server, or it broke
     │   ├── TimedOutError          the server didn't answer in time
     │   ├── OverloadedError        the server refuses for now: `retry_after`
-    │   └── PrecisionUnavailableError  this CPU hasn't the instructions of the model's precision
+    │   └── PrecisionUnavailableError  the CPU or the runtime hasn't the model's precision
     ├── NotOpenError               a client is used before it is opened, or after it is closed
     ├── RemoteError                a server's response can't be used
     └── MissingExtraError          an optional package isn't installed
@@ -133,7 +133,7 @@ class OverloadedError(RuntimeUnavailableError):
 
 
 class PrecisionUnavailableError(RuntimeUnavailableError):
-    """This CPU hasn't the instructions of the model's precision; the model can be computed in fp32."""
+    """The CPU or the runtime hasn't the model's precision; the model can be computed in fp32."""
 
 
 class NotOpenError(ResNeStError):

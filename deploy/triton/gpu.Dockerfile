@@ -49,6 +49,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 ENV ORT_DISABLE_TELEMETRY=1 \
     DO_NOT_TRACK=1
 COPY deploy/triton/supervise.py /opt/supervise.py
+# A new volume takes its owner from the folder that it is mounted on.
+RUN install -d -o 1000 -g 1000 /var/cache/cuda
 USER 1000:1000
 WORKDIR /
 HEALTHCHECK --interval=5s --timeout=5s --start-period=300s --retries=3 CMD ["python3", "/opt/supervise.py", "--check"]

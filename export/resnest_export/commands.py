@@ -104,6 +104,13 @@ def export(
             min=1, max=1000, help="Maximum number of detections per image. Default: as configured, such as 100."
         ),
     ] = None,
+    no_winograd: Annotated[
+        bool,
+        typer.Option(
+            "--no-winograd",
+            help="Plain convolutions in the ONNX file: for ONNX Runtime with CUDA. Implied by --to tensorrt.",
+        ),
+    ] = False,
     gate: Annotated[
         float | None,
         typer.Option(
@@ -172,6 +179,8 @@ def export(
         gate=_gate(gate, annotations, images),
         max_proposals=max_proposals,
         max_detections=max_detections,
+        # Beside an engine the file is run with CUDA.
+        winograd=not no_winograd and to is not Target.TENSORRT,
     )
     if checkpoint is None:
         _download(_published(str(detector)), FOLDER)

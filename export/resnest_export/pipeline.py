@@ -138,7 +138,7 @@ def export_network(source: ExportSource, gate: Gate | None, report: Callable[[st
     precision = source.request.precision
     card, exact_card = source.card(precision), source.card(Precision.FP32)
     # Runtimes quantize convolutions, not what Winograd makes of them.
-    winograd = precision not in ON_CPUS
+    winograd = source.request.winograd and precision not in ON_CPUS
     path = network_path(source.request.repository, card.name)
     for line in source.notes:
         report(line)

@@ -31,6 +31,7 @@ class ExportRequest:
         gate: permitted loss of accuracy against the fp32 detector with all proposals; None: not measured.
         max_proposals: maximum number of regions for the box heads; None: the configuration's.
         max_detections: maximum number of detections per image; None: the configuration's.
+        winograd: whether wide convolutions use Winograd's algorithm in the ONNX file: for CPUs; bf16 and int8 never do.
 
     Raises:
         ParameterError: the name isn't a valid model name, or is another published detector's; a precision lacks a
@@ -50,6 +51,7 @@ class ExportRequest:
     gate: Gate | None = None
     max_proposals: int | None = None
     max_detections: int | None = None
+    winograd: bool = True
 
     def __post_init__(self) -> None:
         self._check_name()

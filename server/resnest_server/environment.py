@@ -12,11 +12,13 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 from resnest_core.messages import named
+from resnest_core.runtimes.tensorrt.runtime import CUDA_GRAPHS
 from resnest_core.telemetry_off import ALLOW
 
 PREFIX = "RESNEST_"
-ELSEWHERE = ("RESNEST_API_KEY", ALLOW)
-"""Variables that aren't settings of the gateway: the clients' key, and the one that allows other packages' reports."""
+ELSEWHERE = ("RESNEST_API_KEY", CUDA_GRAPHS, ALLOW)
+"""Variables that aren't settings of the gateway: the clients' key, one of the runtime `tensorrt`, and the one that
+allows other packages' reports."""
 # The names that Kubernetes, and links between Docker's containers, make of a Service's name and its ports.
 _LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
 _ADDRESS = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)

@@ -77,8 +77,40 @@ def test_onnx_runtime_takes_over_where_it_may(
         assert detector.runtime.name == "onnxruntime"
         assert len(detector.detect(np.zeros((32, 32, 3), np.uint8), score_threshold=0.99)) == 0
     [record] = caplog.records
-    assert record.message.startswith(f"{onnx} runs in ONNX Runtime on cpu, without TensorRT: ")
+    assert record.message.startswith(f"{onnx} runs in ONNX Runtime on cpu in fp32, without TensorRT: ")
     assert reason in record.message
+
+
+@pytest.mark.parametrize(
+    ("engine", "computed"), [("fp32", "fp32"), ("fp16", "fp32"), ("bf16", "fp32"), ("fp8", "fp32"), ("int8", "int8")]
+)
+def test_the_file_beside_an_engine_runs_in_its_own_precision_and_says_which(
+    onnx: Path,
+    api: FakeCuda,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    engine: str,
+    computed: str,
+) -> None:
+    """Beside an engine in 16-bit floats or fp8 is the network in fp32; that of int8 is quantized itself."""
+    write_network(onnx, FAKE_CARD.model_copy(update={"precision": engine}))
+    spoilt(onnx, api, monkeypatch, "other GPU")
+    with caplog.at_level(logging.WARNING), load_detector(onnx, runtime="tensorrt", fallback=True) as detector:
+        assert detector.card.precision == computed
+    [record] = caplog.records
+    assert f"runs in ONNX Runtime on cpu in {computed}, without TensorRT: " in record.message
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_bf16_engine_falls_back_to_the_cpu_where_cuda_finds_no_device(
+    onnx: Path, api: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_network(onnx, FAKE_CARD.model_copy(update={"precision": "bf16"}))
+    spoilt(onnx, api, monkeypatch, "no GPU")
+    every = ["CUDAExecutionProvider", "CPUExecutionProvider"]  # as onnxruntime-gpu has them without a driver
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: every)
+    with load_detector(onnx, runtime="tensorrt", fallback=True) as detector:
+        assert (detector.runtime.name, detector.runtime.device) == ("onnxruntime", "cpu")
 
 
 def test_the_gpu_comes_before_the_cpu(
@@ -95,7 +127,7 @@ def test_the_gpu_comes_before_the_cpu(
     monkeypatch.setattr(OnnxRuntime, "load", recording)
     load_detector(onnx, runtime="tensorrt", fallback=True, threads=3, instances=2).close()
     assert asked == [{"device": "cuda", "threads": 3, "instances": 2}]
-    assert "runs in ONNX Runtime on cpu, without TensorRT" in caplog.text
+    assert "runs in ONNX Runtime on cpu in fp32, without TensorRT" in caplog.text
 
 
 def test_an_engine_that_runs_is_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -116,9 +148,8 @@ def test_where_nothing_runs_it_the_log_has_the_engines_reason(
     onnx: Path, api: FakeCuda, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     spoilt(onnx, api, monkeypatch, "other GPU")
-    write_network(onnx, FAKE_CARD.model_copy(update={"precision": "bf16"}))
-    write_engine(onnx, PLAN, compute_capability="9.0")
-    with pytest.raises(RuntimeUnavailableError, match="ONNX Runtime has no bf16"):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtraError, match="onnxruntime is not installed"):
         load_detector(onnx, runtime="tensorrt", fallback=True)
     assert "was built for compute capability 9.0" in caplog.text
 

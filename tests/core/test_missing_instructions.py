@@ -1,4 +1,4 @@
-"""Models of a precision that the CPU hasn't the instructions of: fp32 with one warning in a server, else refused."""
+"""Models of a precision that the CPU or the runtime hasn't: fp32 with one warning in a server, else refused."""
 
 from __future__ import annotations
 
@@ -47,7 +47,12 @@ def write_model(path: Path, precision: str) -> Path:
 @pytest.mark.usefixtures("old_cpu")
 @pytest.mark.parametrize(
     ("precision", "runtime", "lacks"),
-    [("bf16", "openvino", "no bf16"), ("int8", "openvino", "VNNI"), ("int8", "onnxruntime", "VNNI")],
+    [
+        ("bf16", "openvino", "no bf16"),
+        ("bf16", "onnxruntime", "has no bf16"),
+        ("int8", "openvino", "VNNI"),
+        ("int8", "onnxruntime", "VNNI"),
+    ],
 )
 def test_a_server_computes_in_fp32_and_warns_once(
     precision: str, runtime: str, lacks: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -63,6 +68,7 @@ def test_a_server_computes_in_fp32_and_warns_once(
         found, expected = detector.detect(PHOTOGRAPH), exact.detect(PHOTOGRAPH)
     (record,) = [each for each in caplog.records if each.levelno >= logging.WARNING]
     assert "model.onnx runs in fp32: " in record.message and lacks in record.message
+    assert detector.card.precision == "fp32", "clients are told another precision than the one that is computed"
     assert len(found) == len(expected) > 0
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
     np.testing.assert_allclose(found.boxes_xyxy, expected.boxes_xyxy, atol=0.01)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -164,6 +165,32 @@ def test_cuda_that_finds_no_device_is_not_the_cpu_in_silence(monkeypatch: pytest
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     with pytest.raises(RuntimeUnavailableError, match="found no cuda device"):
         OnnxRuntime.load(DEMO, device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("device", "provider", "options"),
+    [
+        ("cuda", "CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}),
+        ("cpu", "CPUExecutionProvider", {}),
+    ],
+)
+def test_cuda_computes_in_fp32_and_searches_no_algorithms(
+    device: str, provider: str, options: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    class Session:
+        def __init__(self, *_: object, providers: list[Any]) -> None:
+            asked.extend(providers)
+
+        def get_providers(self) -> list[str]:
+            return [name for name, _ in asked]
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [provider])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    loaded = OnnxRuntime.load(DEMO, device=device)
+    assert asked == [(provider, options)]
+    assert loaded.device.startswith(device)
 
 
 def test_the_fake_one_answers_as_a_network_would() -> None:

@@ -135,6 +135,16 @@ def test_what_is_mounted_exists_and_only_the_export_writes() -> None:
                 assert source in read_yaml(COMPOSE)["volumes"]
 
 
+def test_what_the_driver_compiles_outlives_a_container_with_a_read_only_root() -> None:
+    triton = SERVICES["triton-gpu"]
+    folder = triton["environment"]["CUDA_CACHE_PATH"]
+    assert triton["read_only"] and f"cuda-cache:{folder}" in triton["volumes"]
+    assert SERVICES["triton"]["volumes"] == triton["volumes"][:1], "the models' mount is repeated"
+    lines = instructions(TRITON_GPU)
+    made = lines.index(f"RUN install -d -o 1000 -g 1000 {folder}")
+    assert "USER 1000:1000" in lines[made:], "only root can make the folder"
+
+
 def test_the_gateways_variables_are_settings() -> None:
     for name in ("gateway", "gateway-gpu"):
         for variable in SERVICES[name]["environment"]:

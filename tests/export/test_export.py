@@ -296,6 +296,27 @@ def test_the_demo_is_not_published(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("options", "winograd"), [([], True), (["--no-winograd"], False), (["--precision", "bf16"], False)]
+)
+def test_convolutions_are_plain_where_that_is_asked_for(
+    save: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], winograd: bool
+) -> None:
+    asked: list[bool] = []
+    written = vars(pipeline)["export_onnx"]
+
+    def export_onnx(detector: TwoStageDetector, card: ModelCard, path: Path, *, winograd: bool) -> None:
+        asked.append(winograd)
+        written(detector, card, path, winograd=winograd)
+
+    monkeypatch.setattr(pipeline, "export_onnx", export_onnx)
+    checkpoint = save({"state_dict": demo_state_dict()})
+    code, output, error = run("demo", "--checkpoint", checkpoint, "--repository", tmp_path, *options)
+    assert code == 0, error or output
+    assert asked == [winograd]
+
+
+@pytest.mark.usefixtures("quick")
 def test_repository_that_is_a_file(save: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     error = run("demo", "--checkpoint", save({"state_dict": demo_state_dict()}), "--repository", tmp_path / "file")[2]

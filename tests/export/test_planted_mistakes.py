@@ -129,6 +129,16 @@ def test_without_a_mistake_it_is_written(
     assert (kinds.count(WinogradConvs), kinds.count(WinogradConv)) == (2, 5) and nn.BatchNorm2d not in kinds
 
 
+def test_without_winograd_the_convolutions_are_plain(
+    networks: Networks, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As CUDA computes them best; the check compares that file too."""
+    narrow_winograd(monkeypatch)
+    export_detector(request(demo, tmp_path, winograd=False), ignored)
+    (network,) = networks.values()
+    assert not [each for each in network.modules() if isinstance(each, WinogradConvs | WinogradConv)]
+
+
 def plant_in_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     def fold(detector: nn.Module) -> None:
         batch_norm_folding.fold_batch_norm(detector)

@@ -18,7 +18,7 @@ def test_a_gateway_falls_back_and_says_so(caplog: pytest.LogCaptureFixture) -> N
     with caplog.at_level(logging.WARNING):
         [engine] = load_engines(Settings(runtime="tensorrt", repository=REPOSITORY))
     assert (engine.name, engine.runtime, engine.device) == ("demo", "onnxruntime", "cpu")
-    assert "model.onnx runs in ONNX Runtime on cpu, without TensorRT: There is no " in caplog.text
+    assert "model.onnx runs in ONNX Runtime on cpu in fp32, without TensorRT: There is no " in caplog.text
 
 
 def test_a_gateway_that_must_not_does_not_start() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +12,12 @@ from resnest_core import tensors
 from resnest_core.detector import InProcessDetector
 from resnest_core.errors import RuntimeUnavailableError
 from resnest_core.repository import network_path
-from resnest_core.runtimes import OnnxRuntime
+from resnest_core.runtimes import OnnxRuntime, TensorRtRuntime
 from resnest_core.runtimes.tensorrt.manifest import Flavour
 from resnest_core.tensors import Tensors
 from tests.core.networks import DEMO
 from tests.core.tensorrt.manifests import write_engine
-from tools.gpu_check import engine, speed
+from tools.gpu_check import comparison, engine, speed
 from tools.gpu_check.outcome import Outcome, State
 
 
@@ -36,6 +35,41 @@ def heard(capsys: pytest.CaptureFixture[str]) -> list[Outcome]:
     return [outcome for line in lines if (outcome := Outcome.hear(line))]
 
 
+class Replaying(OnnxRuntime):
+    """Stands for an engine that replays CUDA graphs."""
+
+    captured = 1
+
+
+class Stale(Replaying):
+    """Answers the request before, from the third run of a shape on, as a graph does that reads old inputs."""
+
+    def run(self, inputs: Tensors) -> Tensors:
+        self.seen = [*getattr(self, "seen", []), inputs]
+        return super().run(self.seen[-2] if len(self.seen) > 2 else inputs)
+
+
+class Uncaptured(OnnxRuntime):
+    """Stands for an engine of which TensorRT captures nothing."""
+
+    captured = 0
+
+
+def loading(
+    monkeypatch: pytest.MonkeyPatch, plain: type[OnnxRuntime], replaying: type[OnnxRuntime] = Replaying
+) -> list[tuple[Path, bool]]:
+    """Put runtimes in an engine's place, without CUDA graphs and with them; return what was asked for."""
+    asked: list[tuple[Path, bool]] = []
+
+    def load(path: Path, *, cuda_graphs: bool) -> OnnxRuntime:
+        asked.append((path, cuda_graphs))
+        return (replaying if cuda_graphs else plain).load(path)
+
+    monkeypatch.setattr(TensorRtRuntime, "load", load)
+    monkeypatch.setattr(engine, "MAX_BATCH", 2)
+    return asked
+
+
 @pytest.mark.parametrize(
     ("kind", "precision", "state"),
     [(OnnxRuntime, "fp32", State.PASSED), (Shifted, "fp32", State.FAILED), (Shifted, "fp16", State.PASSED)],
@@ -47,29 +81,56 @@ def test_an_engine_passes_if_it_answers_as_onnx_runtime_does(
     precision: str,
     state: State,
 ) -> None:
-    asked: list[Any] = []
-
-    def load_detector(path: Path, *, runtime: str) -> InProcessDetector:
-        asked.append((path, runtime))
-        return InProcessDetector(kind.load(path))
-
-    monkeypatch.setattr(engine, "load_detector", load_detector)
-    monkeypatch.setattr(engine, "MAX_BATCH", 2)
-    engine.compare(precision, DEMO)
+    asked = loading(monkeypatch, kind)
+    monkeypatch.setattr(engine, "check_cuda_graphs", lambda *_: None)
+    engine.compare_with_onnx_runtime(precision, DEMO)
     outcomes = heard(capsys)
-    assert asked == [(DEMO, "tensorrt")]
+    assert asked == [(DEMO, False)]
     assert [outcome.check.rpartition(", ")[2] for outcome in outcomes] == ["alone", "in a batch"]
     assert {outcome.state for outcome in outcomes} == {state}, outcomes
 
 
-def test_an_engine_that_fails_is_a_row(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def load_detector(path: Path, *, runtime: str) -> InProcessDetector:
-        raise RuntimeUnavailableError(f"{runtime} can't run {path.name}.")
+@pytest.mark.parametrize(
+    ("kind", "states", "says"),
+    [
+        (Replaying, [State.PASSED], "A A A B B B A: "),
+        (Stale, [State.FAILED], "answers [4, 7] aren't of their own image"),
+        (Uncaptured, [State.PASSED, State.FAILED], "captured no graph"),
+    ],
+)
+def test_cuda_graphs_pass_if_each_answer_is_of_its_own_image(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kind: type[OnnxRuntime],
+    states: list[State],
+    says: str,
+) -> None:
+    asked = loading(monkeypatch, OnnxRuntime, kind)
+    with InProcessDetector(OnnxRuntime.load(DEMO)) as without:
+        engine.check_cuda_graphs("graphs", DEMO, without)
+    outcomes = heard(capsys)
+    assert asked == [(DEMO, True)]
+    assert [outcome.state for outcome in outcomes] == states
+    assert says in outcomes[-1].detail
 
-    monkeypatch.setattr(engine, "load_detector", load_detector)
-    engine.compare("fp32", DEMO)
+
+def test_images_that_can_not_be_told_apart_show_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    image, _ = comparison.two_images()
+    with InProcessDetector(OnnxRuntime.load(DEMO)) as detector:
+        detect = comparison.answer(detector)
+        comparison.compare_in_turns("x", detect, detect, (image, image), detector.card, comparison.ROUGHLY)
     [outcome] = heard(capsys)
-    assert (outcome.state, outcome.detail) == (State.FAILED, "tensorrt can't run model.onnx.")
+    assert outcome.state is State.FAILED and "both images have the same detections" in outcome.detail
+
+
+def test_an_engine_that_fails_is_a_row(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def load(path: Path, *, cuda_graphs: bool) -> OnnxRuntime:
+        raise RuntimeUnavailableError(f"TensorRT can't run {path.name}.{' ' * cuda_graphs}")
+
+    monkeypatch.setattr(TensorRtRuntime, "load", load)
+    engine.compare_with_onnx_runtime("fp32", DEMO)
+    [outcome] = heard(capsys)
+    assert (outcome.state, outcome.detail) == (State.FAILED, "TensorRT can't run model.onnx.")
 
 
 def test_a_build_that_fails_is_a_failure_and_no_library_is_none(

@@ -12,10 +12,13 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from resnest_core.errors import ParameterError
+from resnest_core.published import PUBLISHED
 from tools.gpu_check import __main__ as gpu_check
 from tools.gpu_check.__main__ import Check
 from tools.gpu_check.machine import gpu
 from tools.gpu_check.outcome import Outcome, State
+from tools.gpu_check.table.command import TableOptions
 
 ROOT = Path(__file__).parents[2]
 OUTCOME = "from tools.gpu_check.outcome import failed, not_run, passed\n"
@@ -66,6 +69,47 @@ def test_the_exit_code_says_whether_something_failed(
     assert gpu_check.main() == code
 
 
+def test_each_build_has_a_process_and_a_limit_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "a_network/1").mkdir(parents=True)
+    (tmp_path / "a_network/1/model.plan").touch()
+    found = gpu_check.checks(Path("/engines"), tmp_path, 5, "localhost:8001")
+    builds = [check for check in found if check.arguments[:1] == ("tensorrt",)]
+    assert [check.arguments for check in builds] == [("tensorrt", "/engines", each) for each in ("fp32", "fp16")]
+    assert {check.seconds for check in builds} == {gpu_check.BUILD_SECONDS}
+    assert [check.title for check in builds] == ["engine tensorrt fp32", "engine tensorrt fp16"]
+    speed, triton = found[-2:]
+    assert speed.seconds == 3 * 65 and triton.arguments == ("localhost:8001", str(tmp_path))
+    assert len(gpu_check.checks(Path("/engines"), None, 5)) == len(found) - 1
+
+
+def test_a_triton_without_its_repository_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu_check", "--triton", "localhost:8001"])
+    with pytest.raises(SystemExit):
+        gpu_check.main()
+    assert "--triton needs --repository" in capsys.readouterr().err
+
+
+def test_the_table_takes_the_place_of_the_checks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[TableOptions] = []
+
+    def run(options: TableOptions) -> int:
+        asked.append(options)
+        if options.models == ("none",):
+            raise ParameterError("There is no 'none' to measure.")
+        return 0
+
+    monkeypatch.setattr(gpu_check, "run", run)
+    for arguments, code in ((["--precisions", "fp16", "bf16", "--seconds", "2"], 0), (["--models", "none"], 1)):
+        monkeypatch.setattr(sys, "argv", ["gpu_check", "--table", str(tmp_path / "x.json"), *arguments])
+        assert gpu_check.main() == code
+    assert asked[0] == TableOptions(tmp_path / "x.json", tuple(PUBLISHED), ("fp16", "bf16"), None, 2)
+    assert "There is no 'none' to measure." in capsys.readouterr().err
+
+
 @pytest.mark.rtx
 def test_without_a_gpu_the_parts_that_need_none_pass() -> None:
     """The whole script, as somebody runs it; on a machine with a GPU the other parts have to pass too."""
@@ -82,5 +126,6 @@ def test_without_a_gpu_the_parts_that_need_none_pass() -> None:
     needing_none = ("interpreter: RoIAlign", "interpreter: NMS", "PTX  ", "PTX assembled for sm_120")
     for beginning in (*needing_none, "engine of demo, TensorRT-RTX"):
         assert states(beginning) == {"passed"}
-    for beginning in ("GPU", "PTX through the driver", "Triton on the GPU", "images per second"):
+    needing_one = ("GPU", "PTX through the driver", "Triton on the GPU", "detectors in PyTorch", "images per second")
+    for beginning in needing_one:
         assert gpu() or states(beginning) == {"not run"}

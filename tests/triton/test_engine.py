@@ -68,9 +68,30 @@ def test_the_profiles_that_are_built_for_buckets_run_all_that_triton_sends_with_
     assert len(config.instance_group[0].profile) == len(built)
 
 
+@pytest.mark.parametrize("buckets", [Buckets.RATIOS, Buckets.EXACT])
+def test_no_graph_is_captured_unless_asked_for(tmp_path: Path, buckets: Buckets) -> None:
+    """With graphs Triton has answered with an earlier request's results."""
+    make_repository(tmp_path)
+    assert not network_config(tmp_path, buckets=buckets).HasField("optimization")
+
+
+def test_each_profile_allocates_its_own_memory_only(tmp_path: Path) -> None:
+    make_repository(tmp_path)
+    parameter = network_config(tmp_path).parameters["execution_context_allocation_strategy"]
+    assert parameter.string_value == "ON_PROFILE_CHANGE"  # other values than this and STATIC fail when Triton loads it
+
+
+def test_a_lone_request_waits_for_no_other_and_many_processes_decode(tmp_path: Path) -> None:
+    make_repository(tmp_path)
+    assert network_config(tmp_path).dynamic_batching.max_queue_delay_microseconds == 0
+    assert network_config(tmp_path, queue_delay_microseconds=900).dynamic_batching.max_queue_delay_microseconds == 900
+    preprocess = text_format.Parse((tmp_path / "fake_preprocess/config.pbtxt").read_text(), ModelConfig())
+    assert preprocess.instance_group[0].count == 4
+
+
 def test_a_graph_is_captured_for_every_bucket(tmp_path: Path) -> None:
     make_repository(tmp_path)
-    cuda = network_config(tmp_path, buckets=Buckets.RATIOS).optimization.cuda
+    cuda = network_config(tmp_path, buckets=Buckets.RATIOS, cuda_graphs=True).optimization.cuda
     assert cuda.graphs
     captured = [(spec.batch_size, *spec.input["images"].dim) for spec in cuda.graph_spec]
     sizes = [(320, 320), (320, 448), (448, 320), (320, 480), (480, 320), (320, 544), (544, 320)]
@@ -88,15 +109,19 @@ def test_a_graph_is_captured_for_every_bucket(tmp_path: Path) -> None:
 
 def test_without_buckets_triton_chooses_what_to_capture(tmp_path: Path) -> None:
     make_repository(tmp_path)
-    cuda = network_config(tmp_path).optimization.cuda
+    cuda = network_config(tmp_path, cuda_graphs=True).optimization.cuda
     assert cuda.graphs and not cuda.graph_spec
 
 
 @pytest.mark.parametrize("platform", [Platform.CPU, Platform.ONNXRUNTIME])
 def test_other_platforms_need_no_engine_and_have_no_graphs(tmp_path: Path, platform: Platform) -> None:
+    with pytest.raises(ParameterError, match="CUDA graphs are of the platform tensorrt: add --platform tensorrt"):
+        Serving(platform=platform, cuda_graphs=True)
     write_model(tmp_path, FAKE_CARD, Serving(platform=platform))
     config = text_format.Parse((tmp_path / "fake_network/config.pbtxt").read_text(), ModelConfig())
     assert not config.HasField("optimization") and not config.instance_group[0].profile
+    assert "execution_context_allocation_strategy" not in config.parameters
+    assert config.dynamic_batching.max_queue_delay_microseconds == 5_000
 
 
 @pytest.mark.parametrize(
@@ -136,6 +161,14 @@ def test_no_engine_a_damaged_one_and_one_of_another_network(tmp_path: Path) -> N
         network_config(tmp_path)
 
 
+def test_the_command_captures_graphs_where_it_is_told(tmp_path: Path) -> None:
+    make_repository(tmp_path)
+    command = ["repository", "--repository", str(tmp_path), "--platform", "tensorrt", "--cuda-graphs"]
+    result = CliRunner().invoke(build(), command)
+    assert result.exit_code == 0, result.output
+    assert "graphs: true" in (tmp_path / "fake_network/config.pbtxt").read_text()
+
+
 def test_the_command_says_so_in_a_sentence(tmp_path: Path) -> None:
     write_network(network_path(tmp_path, "fake"), FAKE_CARD)
     result = CliRunner().invoke(build(), ["repository", "--repository", str(tmp_path), "--platform", "tensorrt"])
@@ -154,7 +187,7 @@ def test_an_exported_engine_is_configured_with_the_options_that_it_was_built_wit
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def export_engine(request: ExportRequest, target: EngineTarget, _report: object) -> Path:
-        assert request == ExportRequest("demo", Path("demo.pth"), tmp_path)
+        assert request == ExportRequest("demo", Path("demo.pth"), tmp_path, winograd=False)
         plan = make_repository(request.repository, profiles=target.options(FAKE_CARD).profiles)
         return plan.with_name("model.onnx")
 
@@ -164,4 +197,5 @@ def test_an_exported_engine_is_configured_with_the_options_that_it_was_built_wit
     assert result.exit_code == 0, result.output
     config = text_format.Parse((tmp_path / "fake_network/config.pbtxt").read_text(), ModelConfig())
     assert config.max_batch_size == 6
-    assert (320, 480, 3) in {tuple(spec.input["images"].dim) for spec in config.optimization.cuda.graph_spec}
+    preprocess = text_format.Parse((tmp_path / "fake_preprocess/config.pbtxt").read_text(), ModelConfig())
+    assert preprocess.parameters["buckets"].string_value == "ratios"

@@ -16,8 +16,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from resnest_core.errors import ResNeStError
+from resnest_core.published import PUBLISHED
+from resnest_core.runtimes.tensorrt.manifest import PLAN
 from tools.gpu_check.machine import describe
 from tools.gpu_check.outcome import Outcome, State
+from tools.gpu_check.table.command import PRECISIONS, TableOptions, run
 
 ROOT = Path(__file__).parents[2]
 HERE = "tools.gpu_check"
@@ -31,11 +35,12 @@ class Check:
     module: str
     arguments: tuple[str, ...]
     seconds: float
+    """Its limit; only a process that hangs should reach it."""
     environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
-        return " ".join((self.module.rpartition(".")[2], *self.arguments[:1]))
+        return " ".join((self.module.rpartition(".")[2], *(each for each in self.arguments if "/" not in each)))
 
     def run(self) -> Iterator[Outcome]:
         """Run the check and yield what it says; a process that ends otherwise than by itself has failed."""
@@ -62,17 +67,33 @@ class Check:
             yield Outcome(self.title, State.FAILED, trouble or "it said nothing")
 
 
-def checks(folder: Path, repository: Path | None, seconds: float) -> Sequence[Check]:
-    """Return all checks, those that need no GPU first; engines are written into `folder`."""
+BUILD_SECONDS = 1200
+"""For an engine of four profiles, each of which TensorRT tunes anew; no build of ours has been timed yet."""
+
+
+def checks(folder: Path, repository: Path | None, seconds: float, triton: str | None = None) -> Sequence[Check]:
+    """Return all checks, those that need no GPU first; engines are written into `folder`.
+
+    Args:
+        folder: empty.
+        repository: a user's model repository, whose engines are checked too.
+        seconds: for which each engine is timed.
+        triton: gRPC address of a Triton Inference Server that serves that repository.
+    """
     installed = () if repository is None else (str(repository),)
+    served = (Check(f"{HERE}.triton_server", (triton, *installed), 600),) if triton else ()
+    engines = sum(1 for _ in repository.glob(f"*/*/{PLAN}")) if repository else 0
     return (
         Check(f"{HERE}.kernels", ("interpreter",), 120, {"TRITON_INTERPRET": "1"}),
         Check(f"{HERE}.assembled", (), 120),
         Check(f"{HERE}.engine", ("tensorrt-rtx", str(folder)), 240),
         Check(f"{HERE}.kernels", ("driver",), 120),
         Check(f"{HERE}.kernels", ("triton",), 120),
-        Check(f"{HERE}.engine", ("tensorrt", str(folder)), 300),
-        Check(f"{HERE}.speed", (str(seconds), str(folder), *installed), 300),
+        Check(f"{HERE}.pytorch_detector", (), 600),
+        *(Check(f"{HERE}.engine", ("tensorrt", str(folder), each), BUILD_SECONDS) for each in ("fp32", "fp16")),
+        # Loading an engine and a first run take most of a minute at worst.
+        Check(f"{HERE}.speed", (str(seconds), str(folder), *installed), (2 + engines) * (seconds + 60)),
+        *served,
     )
 
 
@@ -82,12 +103,26 @@ def main() -> int:
     parser.add_argument("--repository", type=Path, help="Models whose engines are timed as well.")
     parser.add_argument("--seconds", type=float, default=5, help="For which each detector is timed.")
     parser.add_argument("--strict", action="store_true", help="Fail where something can't be run.")
+    parser.add_argument(
+        "--triton",
+        metavar="HOST:PORT",
+        help="gRPC address of a Triton that serves --repository: checks whether CUDA graphs return stale answers.",
+    )
+    table_options = parser.add_argument_group("instead of the checks, a table of the detectors' engines")
+    table_options.add_argument("--table", metavar="FILE", type=Path, help="JSON file of results; what it has is kept.")
+    table_options.add_argument("--models", nargs="+", default=list(PUBLISHED), help="Default: all eight.")
+    table_options.add_argument("--precisions", nargs="+", default=list(PRECISIONS), help="Also fp32, bf16 and fp8.")
+    table_options.add_argument("--checkpoints", type=Path, help="Folder of <model>.pth; default: untrained weights.")
     options = parser.parse_args()
+    if options.table:
+        return measure_table(options)
+    if options.triton and options.repository is None:
+        parser.error("--triton needs --repository, the one that it serves.")
     console = Console(highlight=False)
     begin = time.monotonic()
     outcomes = [describe()]
     with tempfile.TemporaryDirectory() as folder, console.status("Checking …") as status:
-        for check in checks(Path(folder), options.repository, options.seconds):
+        for check in checks(Path(folder), options.repository, options.seconds, options.triton):
             status.update(f"Checking: {check.title} …")
             outcomes.extend(check.run())
     rows = table(outcomes)
@@ -98,6 +133,16 @@ def main() -> int:
     console.print(", ".join(f"{count} {state.value}" for state, count in counts.items()), end=" ")
     console.print(f"in {time.monotonic() - begin:.0f} s.")
     return 1 if counts[State.FAILED] or (options.strict and counts[State.NOT_RUN]) else 0
+
+
+def measure_table(options: argparse.Namespace) -> int:
+    """Measure the table of `--table`; return 1 if a row has no figures."""
+    models, precisions = tuple(options.models), tuple(options.precisions)
+    try:
+        return run(TableOptions(options.table, models, precisions, options.checkpoints, options.seconds))
+    except ResNeStError as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
 def table(outcomes: Sequence[Outcome]) -> Table:

@@ -1,6 +1,7 @@
 """Engines of the demo model: built by TensorRT-RTX on any machine; by TensorRT on a GPU, run, and compared.
 
-`python -m tools.gpu_check.engine tensorrt|tensorrt-rtx FOLDER` leaves the engines in FOLDER, a model repository.
+`python -m tools.gpu_check.engine tensorrt|tensorrt-rtx FOLDER [PRECISION…]` leaves the engines in FOLDER, a model
+repository.
 """
 
 from __future__ import annotations
@@ -15,15 +16,12 @@ import torch
 
 from resnest_core.buckets import Buckets
 from resnest_core.card import ModelCard, read_card
-from resnest_core.detections import Detections
 from resnest_core.detector import InProcessDetector
 from resnest_core.errors import MissingExtraError, ResNeStError, RuntimeUnavailableError
 from resnest_core.images import load_image
-from resnest_core.preprocess import PreparedImage, prepare
-from resnest_core.repository import load_detector, network_path
-from resnest_core.runtimes import OnnxRuntime
+from resnest_core.repository import network_path
+from resnest_core.runtimes import OnnxRuntime, TensorRtRuntime
 from resnest_core.runtimes.tensorrt.manifest import PLAN, EngineManifest, Flavour
-from resnest_export.check import agreement, worst
 from resnest_export.kernels.contracts import NMS, ROI_ALIGN
 from resnest_export.models import ZOO, build
 from resnest_export.tensorrt.build import build_engine, check_target
@@ -32,24 +30,32 @@ from resnest_export.tensorrt.graph import fixed_size_graph
 from resnest_export.tensorrt.profiles import profiles
 from resnest_export.to_onnx import save_with_card
 from tests.weights import REPOSITORY, demo_state_dict
+from tools.gpu_check.comparison import (
+    BOUNDS,
+    PHOTOGRAPHS,
+    SAME_NETWORK,
+    answer,
+    answers,
+    compare,
+    compare_in_turns,
+    prepared,
+    two_images,
+)
 from tools.gpu_check.machine import gpu
 from tools.gpu_check.outcome import failed, not_run, passed
-from tools.gpu_check.speed import PHOTOGRAPHS
 
 RTX_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0", "12.1")  # that TensorRT-RTX runs on, of those that our kernels run on
 RTX_DEFAULT = "8.9"  # to build for where the GPU is none of them, or there is none
 MAX_BATCH = 4
 TYPES = {"fp32": torch.float32, "fp16": torch.float16}
-# How far scores and boxes may be off and still be found again, and how many must be.
-BOUNDS = {"fp32": (2e-3, 1.0, 0.99), "fp16": (2e-2, 2.0, 0.95)}
 
 
-def main(flavour: Flavour, folder: Path) -> None:
-    """Build the engines, and run those that are for this GPU."""
+def main(flavour: Flavour, folder: Path, precisions: Sequence[str] = tuple(TYPES)) -> None:
+    """Build the engines, in the precisions if of TensorRT, and run those that are for this GPU."""
     found = gpu()
     here = found.compute_capability if found else None
     if flavour is Flavour.TENSORRT:
-        for precision in TYPES:
+        for precision in precisions:
             build_one(precision, flavour, folder, (), is_for_here=True)
     else:
         is_for_here = here in RTX_CAPABILITIES
@@ -80,7 +86,7 @@ def build_one(
     what = ", ".join(f"{count} × {plugin}" for plugin, count in plugins.items())
     say = passed if all(plugins.values()) else failed
     say(name, f"{size:.0f} MiB, {len(layers)} layers, among them {what}; {time.monotonic() - started:.0f} s")
-    return compare(precision, path) if is_for_here else None
+    return compare_with_onnx_runtime(precision, path) if is_for_here else None
 
 
 def write_engine(
@@ -102,35 +108,38 @@ def write_engine(
     return path, build_engine(graph, path, card, options, "demo").layers
 
 
-def compare(precision: str, path: Path) -> None:
-    """Compare an engine's answers, alone and in a batch, with those of ONNX Runtime on the CPU."""
+def compare_with_onnx_runtime(precision: str, path: Path) -> None:
+    """Compare an engine's answers, alone, in a batch and with CUDA graphs, with those of ONNX Runtime on the CPU."""
     name = f"engine of demo beside ONNX Runtime, {precision}"
-    score, pixels, most = BOUNDS[precision]
+    bounds = BOUNDS[precision]
     try:
         with (
-            load_detector(path, runtime="tensorrt") as engine,
+            InProcessDetector(TensorRtRuntime.load(path, cuda_graphs=False)) as engine,
             InProcessDetector(OnnxRuntime.load(network_path(REPOSITORY, "demo"))) as reference,
         ):
             card = reference.card
-            images = [prepare(load_image(file), card) for file in sorted(PHOTOGRAPHS.glob("*.jpg"))[:MAX_BATCH]]
+            images = prepared([load_image(file) for file in sorted(PHOTOGRAPHS.glob("*.jpg"))[:MAX_BATCH]], card)
             for kind, batches in (("alone", [[image] for image in images]), ("in a batch", [images])):
-                expected = answers(reference, batches)
-                # Three times: a shape's first run is a plain one, then it is captured, then launched again.
-                pairs = [pair for _ in range(3) for pair in zip(expected, answers(engine, batches), strict=True)]
-                figures = worst(agreement(*pair, card, score=score, pixels=pixels) for pair in pairs)
-                say = passed if figures.count and figures.found >= most else failed
-                say(f"{name}, {kind}", str(figures))
+                expected, found = (
+                    [each for batch in batches for each in answers(detector, batch)] for detector in (reference, engine)
+                )
+                compare(f"{name}, {kind}", expected, found, card, bounds)
+            check_cuda_graphs(f"engine of demo with CUDA graphs beside without, {precision}", path, engine)
     except ResNeStError as error:
         failed(name, str(error))
 
 
-def answers(detector: InProcessDetector, batches: Sequence[Sequence[PreparedImage]]) -> list[Detections]:
-    """Return what a detector finds in each image of the batches."""
-    found = []
-    for batch in batches:
-        found.extend(detector.infer(batch, [detector.card.score_threshold] * len(batch), [True] * len(batch)))
-    return found
+def check_cuda_graphs(name: str, path: Path, without: InProcessDetector) -> None:
+    """Compare an engine that replays CUDA graphs with itself; these decide whether graphs may be turned on.
+
+    A shape's first run is a plain one, its second is captured, and later ones are replayed.
+    """
+    runtime = TensorRtRuntime.load(path, cuda_graphs=True)
+    with InProcessDetector(runtime) as engine:
+        compare_in_turns(name, answer(engine), answer(without), two_images(), engine.card, SAME_NETWORK)
+        if not runtime.captured:
+            failed(name, "TensorRT captured no graph, so that nothing is checked: its log says why")
 
 
 if __name__ == "__main__":
-    main(Flavour(sys.argv[1]), Path(sys.argv[2]))
+    main(Flavour(sys.argv[1]), Path(sys.argv[2]), tuple(sys.argv[3:]))

@@ -10,11 +10,11 @@ from pathlib import Path
 from resnest_client.bench.results import read_runs
 from resnest_core.repository import installed_models, network_path
 from resnest_core.runtimes.tensorrt.manifest import PLAN, EngineManifest, manifest_path
+from tools.gpu_check.comparison import PHOTOGRAPHS
 from tools.gpu_check.machine import NO_GPU, gpu
 from tools.gpu_check.outcome import failed, not_run, passed
 
 TITLE = "images per second"
-PHOTOGRAPHS = Path(__file__).parents[2] / "tests" / "data" / "demo" / "images"
 SCRIPT = "from resnest_core.cli import main; main()"
 
 

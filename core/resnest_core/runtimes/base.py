@@ -55,7 +55,7 @@ class Runtime(Closeable, ABC):
             InvalidModelError: the file is damaged, or wasn't made by `resnest export`.
             MissingExtraError: the runtime's package isn't installed.
             RuntimeUnavailableError: the device isn't there, or the runtime doesn't run on it.
-            PrecisionUnavailableError: the CPU hasn't the instructions of the model's precision; see `load_in_fp32`.
+            PrecisionUnavailableError: the CPU or the runtime hasn't the model's precision; see `load_in_fp32`.
         """
 
     @classmethod

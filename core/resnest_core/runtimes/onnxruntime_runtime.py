@@ -10,7 +10,12 @@ from typing_extensions import Self
 
 from resnest_core.card import ModelCard, read_card
 from resnest_core.cpus import allowed_cores, allowed_cpus
-from resnest_core.errors import InvalidModelError, MissingExtraError, RuntimeUnavailableError
+from resnest_core.errors import (
+    InvalidModelError,
+    MissingExtraError,
+    PrecisionUnavailableError,
+    RuntimeUnavailableError,
+)
 from resnest_core.runtimes.base import Runtime
 from resnest_core.runtimes.cpu_instructions import check_int8
 from resnest_core.tensors import Tensors, input_names, output_names
@@ -19,6 +24,13 @@ if TYPE_CHECKING:
     import onnxruntime
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+# https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html lists the options. By default factors are
+# rounded to TF32's 11 bits, whose errors Winograd's transforms multiply by eight, and the first run of each shape times
+# every algorithm of cuDNN for every convolution.
+PROVIDER_OPTIONS: dict[str, dict[str, str]] = {
+    "cpu": {},
+    "cuda": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
+}
 DEVICES = {"CPUExecutionProvider": "cpu", "CUDAExecutionProvider": "cuda:0"}
 
 
@@ -86,15 +98,15 @@ class OnnxRuntime(Runtime):
         if provider not in onnxruntime.get_available_providers():
             raise RuntimeUnavailableError(f"ONNX Runtime has no {device} here: install onnxruntime-gpu, or use cpu.")
         card = read_card(path)
-        if card.precision == "bf16":
-            raise RuntimeUnavailableError(f"ONNX Runtime has no bf16, which {path} is for: use the runtime openvino.")
         options = session_options(threads, instances)
-        if in_fp32:  # values are quantized and dequantized, and computed with in between
+        if in_fp32:  # the weights of bf16 are in fp32; those of int8 are dequantized, and computed with
             options.add_session_config_entry("session.disable_quant_qdq", "1")
+        elif card.precision == "bf16":
+            raise PrecisionUnavailableError(f"ONNX Runtime has no bf16, which {path} is for: use the runtime openvino.")
         elif device == "cpu":
             check_int8(card)
         try:
-            session = onnxruntime.InferenceSession(path, options, providers=[provider])
+            session = onnxruntime.InferenceSession(path, options, providers=[(provider, PROVIDER_OPTIONS[device])])
         except Exception as error:  # ONNX Runtime raises many classes on damaged files
             raise InvalidModelError(f"{path} is damaged or not an ONNX model: export it again.") from error
         if provider not in session.get_providers():  # without a driver it takes the CPU, and only warns

@@ -47,7 +47,7 @@ class FixedSizeDetector(nn.Module):
 
     Attributes:
         most_candidates: largest number of (proposal, class) pairs above the threshold in an image so far; counted in
-            PyTorch only, not in an exported graph.
+            PyTorch on the CPU only, not in an exported graph.
     """
 
     def __init__(self, detector: TwoStageDetector) -> None:
@@ -70,7 +70,7 @@ class FixedSizeDetector(nn.Module):
             objectness[..., None] == -torch.inf, 0
         )  # (B, P, C)
         class_boxes = torch.unflatten(class_boxes, 0, (-1, count))  # (B, P, C or 1, 4)
-        if not torch.compiler.is_exporting():
+        if not torch.compiler.is_exporting() and class_scores.is_cpu:  # a CUDA graph can't wait for a number
             candidates = (class_scores > score_thresholds[..., None]).sum((1, 2))
             self.most_candidates = max(self.most_candidates, int(candidates.max()))
         boxes, scores, labels = detector.best(class_scores, class_boxes, score_thresholds, MAX_CANDIDATES)

@@ -36,18 +36,33 @@ def repository(
     buckets: Annotated[Buckets, typer.Option(help="Shapes that images are padded to.")] = DEFAULT.buckets,
     max_batch: Annotated[int, typer.Option(min=1, max=MOST, help="Largest batch, in images.")] = DEFAULT.max_batch,
     queue_delay_ms: Annotated[
-        float, typer.Option(min=0, max=DAY_SECONDS * 1e3, help="Longest wait for a batch to fill, in milliseconds.")
-    ] = DEFAULT.queue_delay_microseconds / 1e3,
+        float | None,
+        typer.Option(
+            min=0,
+            max=DAY_SECONDS * 1e3,
+            help="Longest wait for a batch to fill, in milliseconds. Default: 5, with tensorrt 0.",
+        ),
+    ] = None,
     queue_timeout: Annotated[
         float, typer.Option(min=0.001, max=DAY_SECONDS, help="Longest wait in a queue, in seconds.")
     ] = DEFAULT.timeout_microseconds / 1e6,
     max_queue: Annotated[int, typer.Option(min=1, max=MOST, help="Longest queue, in images.")] = DEFAULT.max_queue,
     preprocess_instances: Annotated[
-        int, typer.Option(min=1, max=MOST, help="Processes that decode and resize images.")
-    ] = DEFAULT.preprocess_instances,
+        int | None,
+        typer.Option(
+            min=1, max=MOST, help="Processes that decode and resize images, one at a time. Default: 2, with tensorrt 4."
+        ),
+    ] = None,
     network_instances: Annotated[
         int, typer.Option(min=1, max=MOST, help="Instances of the network.")
     ] = DEFAULT.network_instances,
+    cuda_graphs: Annotated[
+        bool,
+        typer.Option(
+            "--cuda-graphs",
+            help="Platform tensorrt: capture CUDA graphs. Check the answers with `tools/gpu_check.sh --triton`.",
+        ),
+    ] = DEFAULT.cuda_graphs,
 ) -> None:
     """Write Triton's configuration files for the models of a repository."""
     from resnest_export.triton_repository.writer import write_repository
@@ -58,11 +73,12 @@ def repository(
         threads=threads,
         buckets=buckets,
         max_batch=max_batch,
-        queue_delay_microseconds=round(queue_delay_ms * 1e3),
+        queue_delay_microseconds=None if queue_delay_ms is None else round(queue_delay_ms * 1e3),
         timeout_microseconds=round(queue_timeout * 1e6),
         max_queue=max_queue,
         preprocess_instances=preprocess_instances,
         network_instances=network_instances,
+        cuda_graphs=cuda_graphs,
     )
     where = find_repository(repository)
     written = write_repository(where, serving, tuple(names or ()))

@@ -29,6 +29,10 @@ MADE_BY = "# Made by `resnest repository`: change its options, not this file.\n"
 NEWEST = -1
 VERSIONS = {"latest": {"num_versions": 1}}
 NO_CACHE = {"enable": False}
+# Triton makes an execution context for each profile of an engine. By default each allocates what the largest profile
+# needs; this way each allocates what its own needs. Known to Triton from 25.05 on (README of its TensorRT backend,
+# "Parameters"); earlier releases ignore it.
+ALLOCATION = {"execution_context_allocation_strategy": "ON_PROFILE_CHANGE"}
 
 
 def to_text(config: ModelConfig) -> str:
@@ -76,17 +80,17 @@ def ensemble(card: ModelCard) -> ModelConfig:
 def preprocess(card: ModelCard, serving: Serving) -> ModelConfig:
     """Return the configuration of the model that decodes, resizes and pads."""
     own = {} if serving.waste == WASTE else {"waste": str(serving.waste)}
-    instances = pb.ModelInstanceGroup(kind=pb.ModelInstanceGroup.KIND_CPU, count=serving.preprocess_instances)
+    instances = pb.ModelInstanceGroup(kind=pb.ModelInstanceGroup.KIND_CPU, count=serving.preprocess_processes)
     return pb.ModelConfig(
         name=card.name + PREPROCESS_SUFFIX,
         backend="python",
-        max_batch_size=serving.max_batch,
+        # One image per call: a batch would be decoded image after image in one process, while the others are idle.
+        max_batch_size=1,
         input=_request_inputs(card),
         output=[pb.ModelOutput(**tensor) for tensor in _network_inputs(card)],
         version_policy=VERSIONS,
         instance_group=[instances],
-        # Decoding gains nothing from waiting for a batch to fill.
-        dynamic_batching=_batching(serving, queue_delay_microseconds=0),
+        dynamic_batching=_queue(serving),
         response_cache=NO_CACHE,
         parameters=_parameters(card, buckets=serving.buckets.value, max_pixels=str(MAX_PIXELS), **own),
     )
@@ -100,7 +104,7 @@ def network(card: ModelCard, serving: Serving, profiles: int = 1) -> ModelConfig
         Platform.TENSORRT: ("tensorrt", "tensorrt_plan", "model.plan", pb.ModelInstanceGroup.KIND_GPU),
     }[serving.platform]
     on_cpu, on_tensorrt = serving.platform is Platform.CPU, serving.platform is Platform.TENSORRT
-    own = {"runtime": serving.runtime, "threads": str(serving.threads)} if on_cpu else {}
+    own = {"runtime": serving.runtime, "threads": str(serving.threads)} if on_cpu else ALLOCATION if on_tensorrt else {}
     # Without a list of profiles, Triton uses the first only.
     names = map(str, range(profiles)) if on_tensorrt else ()
     instances = pb.ModelInstanceGroup(kind=kind, count=serving.network_instances, profile=names)
@@ -114,8 +118,8 @@ def network(card: ModelCard, serving: Serving, profiles: int = 1) -> ModelConfig
         output=_network_outputs(card),
         version_policy=VERSIONS,
         instance_group=[instances],
-        optimization=pb.ModelOptimizationPolicy(cuda=_cuda_graphs(card, serving)) if on_tensorrt else None,
-        dynamic_batching=_batching(serving, queue_delay_microseconds=serving.queue_delay_microseconds),
+        optimization=pb.ModelOptimizationPolicy(cuda=_cuda_graphs(card, serving)) if serving.cuda_graphs else None,
+        dynamic_batching=_queue(serving, _preferred_batches(serving), serving.delay_microseconds),
         model_warmup=[_warmup(card, serving)],
         response_cache=NO_CACHE,
         parameters=_parameters(card, **own),
@@ -160,10 +164,10 @@ def _warmup(card: ModelCard, serving: Serving) -> Any:
     return pb.ModelWarmup(name="photograph", batch_size=1, inputs=inputs)
 
 
-def _batching(serving: Serving, queue_delay_microseconds: int) -> Any:
+def _queue(serving: Serving, preferred_batches: tuple[int, ...] = (), delay_microseconds: int = 0) -> Any:
     return pb.ModelDynamicBatching(
-        preferred_batch_size=_preferred_batches(serving),
-        max_queue_delay_microseconds=queue_delay_microseconds,
+        preferred_batch_size=preferred_batches,
+        max_queue_delay_microseconds=delay_microseconds,
         default_queue_policy=pb.ModelQueuePolicy(
             timeout_action=pb.ModelQueuePolicy.REJECT,
             default_timeout_microseconds=serving.timeout_microseconds,

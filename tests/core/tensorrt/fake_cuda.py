@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from functools import partial
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 Work = Callable[[], object]
@@ -48,6 +48,15 @@ class FakeCuda:
     cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)  # noqa: N815
     cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)  # noqa: N815
 
+    cudaDeviceAttr = SimpleNamespace(  # noqa: N815
+        cudaDevAttrClockRate="clock",
+        cudaDevAttrMemoryClockRate="memory clock",
+        cudaDevAttrGlobalMemoryBusWidth="bus",
+        cudaDevAttrMultiProcessorCount="multiprocessors",
+    )
+    # An L4's: kHz, kHz, bits.
+    ATTRIBUTES = MappingProxyType({"clock": 2_040_000, "memory clock": 6_251_000, "bus": 192, "multiprocessors": 58})
+
     def __init__(self, *, devices: int = 1, free_bytes: int = 1 << 30) -> None:
         self.devices = devices
         self.driver_version, self.runtime_version = 13020, 13000
@@ -76,6 +85,14 @@ class FakeCuda:
     def cudaGetDeviceProperties(self, device: int) -> tuple[int, Any]:  # noqa: N802
         assert device == 0
         return self._do("cudaGetDeviceProperties"), SimpleNamespace(name=b"NVIDIA L4\0\0", major=8, minor=9)
+
+    def cudaDeviceGetAttribute(self, attribute: str, device: int) -> tuple[int, int]:  # noqa: N802
+        assert device == 0
+        return self._do("cudaDeviceGetAttribute"), self.ATTRIBUTES[attribute]
+
+    def cudaMemGetInfo(self) -> tuple[int, int, int]:  # noqa: N802
+        used = sum(map(len, self.gpu.values()))
+        return self._do("cudaMemGetInfo"), self.free_bytes - used, self.free_bytes
 
     def cudaGetErrorString(self, error: int) -> tuple[int, bytes]:  # noqa: N802
         known = {

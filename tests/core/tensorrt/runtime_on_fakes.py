@@ -25,13 +25,15 @@ LYING_STANDING = (
 
 
 class Rig:
-    """A runtime on fakes."""
+    """A runtime on fakes, with CUDA graphs unless told otherwise."""
 
     def __init__(
         self,
         card: ModelCard = FAKE_CARD,
         profiles: tuple[EngineProfile, ...] = PROFILES,
         flavour: Flavour = Flavour.TENSORRT,
+        *,
+        cuda_graphs: bool = True,
     ) -> None:
         self.api = FakeCuda()
         self.module = FakeTensorRt(self.api, card, profiles)
@@ -39,7 +41,8 @@ class Rig:
         self.engine.is_captured = flavour is Flavour.TENSORRT
         typed: CudaEngine = self.engine  # the fake has the protocol's form
         manifest = make_manifest(profiles=profiles)
-        self.runtime = TensorRtRuntime(card, manifest, TensorRtLibrary(self.module, flavour), typed, Cuda(self.api))
+        library = TensorRtLibrary(self.module, flavour)
+        self.runtime = TensorRtRuntime(card, manifest, library, typed, Cuda(self.api), cuda_graphs=cuda_graphs)
 
     def calls(self, name: str) -> int:
         return self.api.log.count(name)

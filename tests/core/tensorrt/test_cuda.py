@@ -27,7 +27,8 @@ for protocol, real in ((CudaEngine, trt.ICudaEngine), (ExecutionContext, trt.IEx
         assert name.startswith("_") or hasattr(real, name), name
 for name in ("set_execution_context_allocation_strategy", "cuda_graph_strategy"):
     assert hasattr(trt.IRuntimeConfig, name), name
-assert trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE and trt.ExecutionContextAllocationStrategy.USER_MANAGED
+assert trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE and trt.CudaGraphStrategy.DISABLED
+assert trt.ExecutionContextAllocationStrategy.USER_MANAGED
 assert trt.nptype(trt.DataType.UINT8) and trt.TensorIOMode.INPUT
 
 logging.basicConfig(level=logging.WARNING)

@@ -15,6 +15,7 @@ from resnest_core.errors import (
     EngineMismatchError,
     InvalidModelError,
     MissingExtraError,
+    ParameterError,
     ResNeStError,
     RuntimeUnavailableError,
 )
@@ -52,6 +53,27 @@ def test_an_engine_beside_its_network_is_loaded_and_runs(module: FakeTensorRt, o
         assert_equal(runtime.run(inputs), FakeRuntime().run(inputs))
     assert module.engine.cuda.holds_nothing()
     assert module.runtimes[0].engine_host_code_allowed is False
+
+
+@pytest.mark.parametrize(("value", "captures"), [(None, 0), ("", 0), ("false", 0), ("True", 1), ("1", 1)])
+def test_cuda_graphs_are_made_only_if_the_environment_says_so(
+    module: FakeTensorRt, onnx: Path, monkeypatch: pytest.MonkeyPatch, value: str | None, captures: int
+) -> None:
+    if value is None:
+        monkeypatch.delenv("RESNEST_CUDA_GRAPHS", raising=False)
+    else:
+        monkeypatch.setenv("RESNEST_CUDA_GRAPHS", value)
+    write_engine(onnx, PLAN)
+    with TensorRtRuntime.load(onnx) as runtime:
+        for _ in range(3):
+            runtime.run(make_inputs((1, 320, 448)))
+    assert module.engine.cuda.log.count("cudaStreamBeginCapture") == captures
+
+
+def test_a_misspelt_switch_of_cuda_graphs_is_no_silent_default(onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESNEST_CUDA_GRAPHS", "ture")
+    with pytest.raises(ParameterError, match="RESNEST_CUDA_GRAPHS is 'ture': set it to true or false"):
+        TensorRtRuntime.load(onnx)
 
 
 def test_a_version_compatible_engine_may_bring_its_library(module: FakeTensorRt, onnx: Path) -> None:

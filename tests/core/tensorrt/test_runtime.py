@@ -155,6 +155,18 @@ def test_tensorrt_rtx_captures_by_itself() -> None:
     rig.runtime.close()
 
 
+def test_without_cuda_graphs_every_run_is_a_plain_one() -> None:
+    for flavour in Flavour:
+        rig = Rig(flavour=flavour, cuda_graphs=False)
+        for seed in range(3):
+            inputs = make_inputs((1, 320, 448), seed=seed)
+            assert_equal(rig.runtime.run(inputs), FakeRuntime().run(inputs))
+        assert rig.engine.executions == 3 and not rig.calls("cudaStreamBeginCapture")
+        if flavour is Flavour.RTX:
+            assert rig.engine.contexts[0].how.cuda_graph_strategy is rig.module.CudaGraphStrategy.DISABLED
+        rig.runtime.close()
+
+
 def test_several_threads_get_their_own_answers(rig: Rig) -> None:
     batches = [make_inputs((1 + seed % 3, 320, 320 + 32 * (seed % 4)), seed=seed) for seed in range(24)]
     at_once = threading.Barrier(6, timeout=10)  # else a failure would wait for ever

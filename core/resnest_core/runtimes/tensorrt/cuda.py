@@ -60,6 +60,14 @@ class Cuda:
             cuda_version=words(self._call("cudaDriverGetVersion")),
         )
 
+    def attribute(self, name: str) -> int:
+        """Return an attribute of the GPU, such as `cudaDevAttrMultiProcessorCount`."""
+        return int(self._call("cudaDeviceGetAttribute", getattr(self._api.cudaDeviceAttr, name), 0))
+
+    def free_bytes(self) -> int:
+        """Return how much of the GPU's memory nothing uses."""
+        return int(self._call("cudaMemGetInfo"))
+
     def create_stream(self) -> Any:
         """Return a new stream, which doesn't wait for the default one."""
         return self._call("cudaStreamCreateWithFlags", self._api.cudaStreamNonBlocking)

@@ -1,4 +1,4 @@
-"""An engine's memory, and its shapes: one set of buffers for all, a context and a CUDA graph for each.
+"""An engine's memory, and its shapes: one set of buffers for all, a context and perhaps a CUDA graph for each.
 
 NVIDIA's guide ("CUDA Graphs") sets the order: a graph belongs to one context whose shapes don't change any more, is
 captured after a plain run, and contexts that don't run at the same time may share their memory. Not run on a GPU yet.
@@ -78,9 +78,10 @@ class EngineMemory:
 
 
 class ShapeExecution:
-    """One shape: a context in which it is set and, from the second run on, a CUDA graph of copies and network.
+    """One shape: a context in which it is set and, with `cuda_graphs` and from the second run on, a CUDA graph.
 
-    The first run is a plain one: TensorRT prepares a new shape in it, and that can't be captured.
+    A graph holds the copies and the network. The first run is a plain one: TensorRT prepares a new shape in it, and
+    that can't be captured.
 
     Raises:
         RuntimeUnavailableError: TensorRT refuses the shape, or has too little memory for it.
@@ -94,14 +95,16 @@ class ShapeExecution:
         fit: Fit,
         inputs: Shapes,
         outputs: Shapes,
+        *,
+        cuda_graphs: bool,
     ) -> None:
         self._memory = memory
         self._inputs = inputs
         self._outputs = outputs
-        self._may_capture = not library.captures_by_itself
+        self._may_capture = cuda_graphs and not library.captures_by_itself
         self._graph: Any = None
         self._runs = 0
-        self._context = library.create_context(engine)
+        self._context = library.create_context(engine, cuda_graphs=cuda_graphs)
         if not self._prepare(self._context, fit):
             raise RuntimeUnavailableError(
                 f"TensorRT refuses images of shape {'×'.join(map(str, fit.shape_bhw))}, its log says why: "
@@ -138,6 +141,11 @@ class ShapeExecution:
             cuda.launch(self._graph, stream)
         cuda.synchronize(stream)
         self._runs += 1
+
+    @property
+    def is_captured(self) -> bool:
+        """Whether the next run replays a CUDA graph."""
+        return self._graph is not None
 
     def close(self) -> None:
         """Destroy the graph."""

@@ -88,7 +88,7 @@ class TensorRtLibrary:
 
     @property
     def captures_by_itself(self) -> bool:
-        """Whether the library makes CUDA graphs: TensorRT-RTX does, once its kernels for a shape are compiled."""
+        """Whether the library itself makes CUDA graphs: TensorRT-RTX can, once a shape's kernels are compiled."""
         return self.flavour is Flavour.RTX
 
     def machine(self, gpu: Gpu) -> Machine:
@@ -118,8 +118,10 @@ class TensorRtLibrary:
             raise InvalidModelError(f"{self.flavour.library} can't read the engine, its log says why: export it again.")
         return engine
 
-    def create_context(self, engine: CudaEngine) -> ExecutionContext:
+    def create_context(self, engine: CudaEngine, *, cuda_graphs: bool) -> ExecutionContext:
         """Return a context that is given its device memory, so that several can share it.
+
+        `cuda_graphs` is of TensorRT-RTX: whether it makes CUDA graphs.
 
         Raises:
             RuntimeUnavailableError: TensorRT has no memory for it.
@@ -128,7 +130,8 @@ class TensorRtLibrary:
         if self.flavour is Flavour.RTX:
             how = engine.create_runtime_config()  # type: ignore[attr-defined]
             how.set_execution_context_allocation_strategy(managed)
-            how.cuda_graph_strategy = self._module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+            strategies = self._module.CudaGraphStrategy
+            how.cuda_graph_strategy = strategies.WHOLE_GRAPH_CAPTURE if cuda_graphs else strategies.DISABLED
         else:
             how = managed
         context = engine.create_execution_context(how)

@@ -5,6 +5,7 @@ Unverified: it is tested with a fake of TensorRT's and CUDA's interfaces, and ha
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing_extensions import Self
 from resnest_core import tensors
 from resnest_core.buckets import Buckets, padded_sizes_hw
 from resnest_core.card import ModelCard, read_card
-from resnest_core.errors import EngineMismatchError, InvalidModelError, RuntimeUnavailableError
+from resnest_core.errors import EngineMismatchError, InvalidModelError, ParameterError, RuntimeUnavailableError
 from resnest_core.runtimes.base import Runtime
 from resnest_core.runtimes.tensorrt.cuda import Cuda
 from resnest_core.runtimes.tensorrt.execution import EngineMemory, ShapeExecution, Shapes
@@ -25,6 +26,10 @@ from resnest_core.runtimes.tensorrt.manifest import PLAN, EngineManifest, ShapeB
 from resnest_core.runtimes.tensorrt.profile_selection import Fit, largest_batch, nearest
 from resnest_core.tensors import Tensors, input_names, output_names, output_shapes
 
+CUDA_GRAPHS = "RESNEST_CUDA_GRAPHS"
+"""The environment variable that turns CUDA graphs on. They are off by default: Triton's have answered with an earlier
+request's results, and these haven't been run on a GPU yet."""
+SWITCH = {"": False, "false": False, "0": False, "true": True, "1": True}
 MAX_SHAPES = 32  # shapes whose contexts and graphs are cached, least recently used first out
 
 
@@ -44,12 +49,20 @@ class TensorRtRuntime(Runtime):
     device = "cuda:0"  # the first GPU that CUDA shows
 
     def __init__(
-        self, card: ModelCard, manifest: EngineManifest, library: TensorRtLibrary, engine: CudaEngine, cuda: Cuda
+        self,
+        card: ModelCard,
+        manifest: EngineManifest,
+        library: TensorRtLibrary,
+        engine: CudaEngine,
+        cuda: Cuda,
+        *,
+        cuda_graphs: bool = False,
     ) -> None:
         self.card = card
         self.manifest = manifest
         self._library = library
         self._engine = engine
+        self._cuda_graphs = cuda_graphs
         self._lock = threading.Lock()
         self._executions: OrderedDict[Fit, ShapeExecution] = OrderedDict()
         inputs, outputs = library.tensor_types(engine)
@@ -63,16 +76,27 @@ class TensorRtRuntime(Runtime):
         self._memory: EngineMemory | None = EngineMemory(cuda, inputs | outputs, largest, engine.device_memory_size_v2)
 
     @classmethod
-    def load(cls, path: Path, *, device: str | None = None, **options: Any) -> Self:  # noqa: ARG003 - those of CPUs
+    def load(  # `options` are those of CPUs
+        cls,
+        path: Path,
+        *,
+        device: str | None = None,
+        cuda_graphs: bool | None = None,
+        **options: Any,  # noqa: ARG003
+    ) -> Self:
         """Load the engine beside the ONNX file at `path`.
 
+        `cuda_graphs`: whether each shape is captured as a CUDA graph; None: $RESNEST_CUDA_GRAPHS, else no.
+
         Raises:
+            ParameterError: the variable is neither true nor false.
             InvalidModelError: there is no engine, or it or the ONNX file is damaged.
             EngineMismatchError: the engine was built for another machine, or from another ONNX file.
             MissingExtraError: TensorRT or CUDA's bindings aren't installed.
             RuntimeUnavailableError: there is no GPU, or it has too little memory.
         """
         cls.checked_device(device)
+        cuda_graphs = _wants_cuda_graphs() if cuda_graphs is None else cuda_graphs
         plan = path.with_name(PLAN)
         card = read_card(path)
         manifest = EngineManifest.find(plan, card)
@@ -83,7 +107,7 @@ class TensorRtRuntime(Runtime):
             _most_at_once(manifest, size_hw)
         engine = library.load_engine(plan.read_bytes(), version_compatible=manifest.is_version_compatible)
         _check_tensors(library, engine, card, manifest)
-        return cls(card, manifest, library, engine, cuda)
+        return cls(card, manifest, library, engine, cuda, cuda_graphs=cuda_graphs)
 
     def run(self, inputs: Tensors) -> Tensors:
         """See `Runtime.run`.
@@ -104,6 +128,11 @@ class TensorRtRuntime(Runtime):
         assert fit is not None
         with self._lock:
             return self._run(inputs, fit)
+
+    @property
+    def captured(self) -> int:
+        """How many shapes have a CUDA graph; those that TensorRT-RTX makes by itself aren't known."""
+        return sum(execution.is_captured for execution in self._executions.values())
 
     def close(self) -> None:
         """Free the GPU's memory."""
@@ -134,7 +163,7 @@ class TensorRtRuntime(Runtime):
             if len(self._executions) == MAX_SHAPES:
                 self._executions.popitem(last=False)[1].close()
             self._executions[fit] = ShapeExecution(
-                self._library, self._engine, memory, fit, *self._shapes(fit.shape_bhw)
+                self._library, self._engine, memory, fit, *self._shapes(fit.shape_bhw), cuda_graphs=self._cuda_graphs
             )
         self._executions.move_to_end(fit)
         return self._executions[fit]
@@ -154,6 +183,13 @@ class TensorRtRuntime(Runtime):
             {name: (batch, *rows[name]) for name in self._input_names},
             {name: (batch, *shape) for name, shape in outputs.items()},
         )
+
+
+def _wants_cuda_graphs() -> bool:
+    value = os.environ.get(CUDA_GRAPHS, "").strip().lower()
+    if value not in SWITCH:
+        raise ParameterError(f"{CUDA_GRAPHS} is {value!r}: set it to true or false.")
+    return SWITCH[value]
 
 
 def _most_at_once(manifest: EngineManifest, size_hw: tuple[int, int]) -> int:
