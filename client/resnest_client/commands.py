@@ -26,8 +26,10 @@ from resnest_client.detector_options import (
 )
 from resnest_client.eval_commands import evaluate
 from resnest_client.image_ids import ImageIds, ids_by_name, ids_of_annotations
-from resnest_client.outputs import ImageResult, Output, choose_output
+from resnest_client.outputs import AnswerWriter, ImageResult, Output, choose_output
 from resnest_client.progress import progress_bar
+from resnest_client.video.reader import is_video
+from resnest_client.video.run import VideoOptions, detect_in_video
 from resnest_core.detections import Detections
 from resnest_core.detector import Detector, checked_threshold
 from resnest_core.errors import (
@@ -42,6 +44,7 @@ from resnest_core.evaluation import ImageId, read_image_ids
 from resnest_core.formats import FORMATS
 from resnest_core.image_folder import FolderContents, folder_contents, left_out_sentence
 from resnest_core.masks import MASK_FORMS, mask_form
+from resnest_core.tiles import Tiles
 
 SOME_FAILED = 2  # exit code where some images couldn't be used
 
@@ -54,7 +57,13 @@ def register(app: typer.Typer) -> None:
 
 
 def detect(
-    images: Annotated[list[Path], typer.Argument(help="Image files, and folders of them.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Image files, and folders of them; or one video: a file, a camera (/dev/video0 or 0), or the address "
+            "of a stream (rtsp://…)."
+        ),
+    ],
     model: ModelOption = None,
     runtime: RuntimeOption = None,
     device: DeviceOption = None,
@@ -76,16 +85,39 @@ def detect(
         Path | None,
         typer.Option(
             help="FILE.json: a list of responses. FILE.jsonl: one response per line, written as it arrives; a second "
-            "run resumes. A folder: drawn images. Default: JSON on stdout."
+            "run resumes. A folder: drawn images. Default: JSON on stdout. Of a video: FILE.jsonl, or an annotated "
+            "video, FILE.mp4, .mov, .mkv or .webm."
         ),
     ] = None,
+    tiles: Annotated[
+        int | None, typer.Option(help="Detect in windows of so many pixels on a side, for large images.")
+    ] = None,
+    overlap: Annotated[float, typer.Option(help="With --tiles: share of a window that the next one has too.")] = 0.2,
+    every_nth: Annotated[int, typer.Option("--every", help="Of a video: detect in each Nth frame.")] = 1,
+    start: Annotated[float, typer.Option(help="Of a video: seconds at which to start.")] = 0.0,
+    end: Annotated[float | None, typer.Option(help="Of a video: seconds at which to end. Default: its end.")] = None,
+    track: Annotated[bool, typer.Option("--track", help="Of a video: number the objects.")] = False,
 ) -> None:
-    """Detect objects in images: JSON in one of several formats, or drawn images."""
+    """Detect objects in images or in a video: JSON in one of several formats, drawn images, or an annotated video."""
     detector_options = DetectorOptions(url, model, runtime, device, repository, api_key)
     at_once = detector_options.at_once(concurrency)
-    every, left_out = _files(images)
     want_masks = mask_form(masks) is not None
     console = Console(stderr=True, highlight=False, soft_wrap=True)
+    windows = None if tiles is None else Tiles(tiles, overlap)
+    of_video = VideoOptions(every_nth, start, end, track, windows)
+    if any(is_video(source) for source in sources):
+        if len(sources) > 1:
+            raise ParameterError("A video is detected in by itself: name no other source with it.")
+        if annotations:
+            raise ParameterError("--annotations has images' ids, which a video's frames don't have: leave it out.")
+        writer = AnswerWriter.named(answer_format, masks)
+        with detector_options.open(console, at_once) as detector:
+            if not detect_in_video(sources[0], detector, of_video, output, writer, console, score_threshold):
+                raise typer.Exit(SOME_FAILED)
+        return
+    if of_video != VideoOptions(tiles=windows):
+        raise ParameterError("--every, --start, --end and --track are for videos: leave them out for images.")
+    every, left_out = _files(map(Path, sources))
     with choose_output(output, every, answer_format, masks) as chosen:
         if annotations and not chosen.needs_image_ids:
             raise ParameterError("--annotations gives image ids, which only --format coco has: leave it out.")
@@ -104,7 +136,7 @@ def detect(
         with detector_options.open(console, at_once) as detector:
             checked_threshold(score_threshold, detector.card)
             chosen.begin(detector.card)
-            work = partial(_timed, detector, score_threshold, want_masks)
+            work = partial(_timed, detector, score_threshold, want_masks, windows)
             failed = _detect(work, files, image_ids.ids, at_once, chosen, console, detector.close)
         chosen.finish()
     if output and console.is_terminal:
@@ -146,10 +178,12 @@ def _detect(
     return failed
 
 
-def _timed(detector: Detector, score_threshold: float | None, masks: bool, file: Path) -> tuple[Detections, float]:
+def _timed(
+    detector: Detector, score_threshold: float | None, masks: bool, tiles: Tiles | None, file: Path
+) -> tuple[Detections, float]:
     """Return the detections of a file, and the milliseconds they took."""
     start = time.perf_counter()
-    found = detector.detect(file, score_threshold=score_threshold, masks=masks)
+    found = detector.detect(file, score_threshold=score_threshold, masks=masks, tiles=tiles)
     return found, round((time.perf_counter() - start) * 1000, 1)
 
 

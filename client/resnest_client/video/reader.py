@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 SUFFIXES = frozenset(
-    (".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv")
+    f".{kind}"
+    for kind in "3gp avi flv m2ts m4v mkv mov mp4 mpeg mpg mts ogv ts webm wmv".split()  # noqa: SIM905
 )
 STREAM = re.compile(r"(rtsps?|rtmps?|https?|udp|rtp|srt)://", re.IGNORECASE)
 CAMERA = re.compile(r"/dev/video\d+|\d+")
@@ -41,11 +42,13 @@ class Frame:
     """One frame of a video.
 
     Attributes:
+        source: the video.
         index: its number in the video, from 0.
         time_s: seconds since the video's first frame.
         decoded: as PyAV decoded it.
     """
 
+    source: str
     index: int
     time_s: float
     decoded: av.VideoFrame
@@ -103,11 +106,12 @@ class VideoReader(Closeable):
             return None
         return max(round((min(seconds, self._end_s or seconds) - self._start_s) * rate), 0)
 
-    def packets(self) -> Iterator[Frame | av.Packet]:
+    def packets(self) -> Iterator[Frame | av.Packet[Any]]:
         """Yield the frames, and between them the packets of the audio."""
         import av
 
-        index, first, last, damaged = 0, None, 0.0, 0
+        index, damaged = 0, 0
+        clock = _Clock(float(self.stream.average_rate or 25))
         streams = [self.stream] if self.audio is None else [self.stream, self.audio]
         try:
             for packet in self._container.demux(streams):
@@ -120,17 +124,18 @@ class VideoReader(Closeable):
                     damaged += 1
                     continue
                 for decoded in frames:
-                    first = decoded.time or 0.0 if first is None else first
-                    last = (decoded.time if decoded.time is not None else index / float(self.stream.average_rate or 25)) - first
+                    if not isinstance(decoded, av.VideoFrame):
+                        continue
+                    last = clock.seconds(decoded.time)
                     if self._end_s is not None and last >= self._end_s:
                         return
                     if last >= self._start_s:
-                        yield Frame(index, round(last, 6), decoded)
+                        yield Frame(self.source, index, round(last, 6), decoded)
                     index += 1
         except av.FFmpegError as error:
             self.problem = f"{self.source} ended after frame {index}: {_reason(error)}."
             return
-        self.problem = self._missing(index, last, damaged)
+        self.problem = self._missing(index, clock.last, damaged)
 
     def __iter__(self) -> Iterator[Frame]:
         return (each for each in self.packets() if isinstance(each, Frame))
@@ -168,6 +173,24 @@ class VideoReader(Closeable):
         if not expected and seconds is not None and last + 1 < seconds * (1 - MISSING):
             return f"{self.source} is cut short: it ends after {last:.1f} of {seconds:.1f} s."
         return None
+
+
+class _Clock:
+    """Turns frames' times into seconds since the first one, which never go back: joined files start again at 0."""
+
+    def __init__(self, rate: float) -> None:
+        self.last = 0.0
+        self._step = 1 / rate
+        self._shift: float | None = None
+
+    def seconds(self, time: float | None) -> float:
+        if self._shift is None:
+            self._shift = -(time or 0.0)
+            return self.last
+        if time is None or time + self._shift <= self.last:
+            self._shift = self.last + self._step - (time or 0.0)
+        self.last = (time or 0.0) + self._shift
+        return self.last
 
 
 def _reason(error: Exception) -> str:

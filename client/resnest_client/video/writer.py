@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     import av
 
 CODECS = {".mp4": "libx264", ".mov": "libx264", ".m4v": "libx264", ".mkv": "libx264", ".webm": "libvpx-vp9"}
-OPTIONS = {"libx264": {"crf": "20", "preset": "veryfast"}, "libvpx-vp9": {"crf": "30", "b": "0", "deadline": "realtime"}}
+OPTIONS = {
+    "libx264": {"crf": "20", "preset": "veryfast"},
+    "libvpx-vp9": {"crf": "30", "b": "0", "deadline": "realtime"},
+}
 TIME_BASE = Fraction(1, 90_000)  # fine enough for any rate of frames
 
 
@@ -43,7 +46,7 @@ class VideoWriter(Closeable):
         self._audio: Any = None
         self._size: tuple[int, int] | None = None  # width and height of the first frame, even
         self._offset_s: float | None = None  # of the first frame that is written
-        self._waiting: list[av.Packet] = []  # audio before the first frame
+        self._waiting: list[av.Packet[Any]] = []  # audio before the first frame
 
     def add(self, frame: Frame, pixels: Pixels) -> None:
         """Write a frame's picture, RGB (H, W, 3), at its time."""
@@ -57,7 +60,7 @@ class VideoWriter(Closeable):
         picture.pts = round((frame.time_s - self._offset_s) / TIME_BASE)
         self._container.mux(self._video.encode(picture))
 
-    def add_audio(self, packet: av.Packet) -> None:
+    def add_audio(self, packet: av.Packet[Any]) -> None:
         """Copy a packet of the audio."""
         if packet.pts is None or packet.time_base is None:
             return
@@ -67,7 +70,7 @@ class VideoWriter(Closeable):
         if self._audio is None or self._offset_s is None:
             return
         offset = round(self._offset_s / packet.time_base)
-        if packet.pts < offset:
+        if self._offset_s > 0 and packet.pts < offset:
             return
         packet.pts -= offset
         packet.dts = None if packet.dts is None else packet.dts - offset
@@ -119,7 +122,7 @@ class VideoWriter(Closeable):
 
 
 def fitted(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """Return pixels (H, W, 3) in a picture of a (width, height): as they are with a repeated edge, or resized with bars."""
+    """Return pixels (H, W, 3) in a picture of a (width, height): with a repeated edge, or resized with bars."""
     width, height = size
     down, right = height - pixels.shape[0], width - pixels.shape[1]
     if down in (0, 1) and right in (0, 1):
