@@ -80,14 +80,6 @@ def name_plugins(graph: onnx.GraphProto) -> None:
         node.attribute.extend(helper.make_attribute(name, value) for name, value in LOOKUP.items())
 
 
-def without_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Undo `runnable`: return the model, possibly quantized since, without function bodies and with plugin names."""
-    model = copy.deepcopy(model)
-    del model.functions[:]
-    name_plugins(model.graph)
-    return model
-
-
 def custom_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     """Return the nodes of the operators of domain `resnest`."""
     return [node for node in graph.node if node.domain == DOMAIN]
@@ -111,6 +103,10 @@ def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     model.functions.extend(function_bodies())
+    (version,) = (opset.version for opset in model.opset_import if not opset.domain)
+    for function in model.functions:
+        for opset in function.opset_import:
+            opset.version = opset.version if opset.domain else version
     return model
 
 

@@ -7,6 +7,8 @@ before is divided, too, so that no map has to be split.
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -81,13 +83,10 @@ def _parts(conv: nn.Conv2d, count: int) -> list[nn.Conv2d]:
     Of a convolution with groups a part reads its own group's inputs only.
     """
     assert conv.groups in (1, count) and conv.bias is not None
-    assert isinstance(conv.padding, tuple)
     made = []
     for weight, bias in zip(conv.weight.chunk(count), conv.bias.chunk(count), strict=True):
-        part = nn.Conv2d(
-            weight.shape[1], weight.shape[0], weight.shape[2:], conv.stride, conv.padding, dtype=weight.dtype
-        )
-        part.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
-        part.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
+        part = copy.deepcopy(conv)
+        part.groups, part.out_channels, part.in_channels = 1, *weight.shape[:2]
+        part.weight, part.bias = nn.Parameter(weight.detach().clone()), nn.Parameter(bias.detach().clone())
         made.append(part)
     return made
