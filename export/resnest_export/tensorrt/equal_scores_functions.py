@@ -19,7 +19,7 @@ functions = Opset(DOMAIN, VERSION)
 
 @script(functions, default_opset=op)
 def FirstTopK(scores: FLOAT[...], count: INT64[...], ones: FLOAT[...], later: FLOAT[...], padding: INT64[...]):
-    # scores (B, N), k = count (1,). `ones` (c, c) has ones on and above the diagonal, `later` (c, c) ones below it; c² ≥ k.
+    # scores (B, N), k = count (1,); `ones` (c, c), 1 on and above the diagonal, `later` (c, c), 1 below it; c² ≥ k.
     far = op.Constant(value_float=FAR)
     last = op.Constant(value_ints=[-1])
     # Not a number is no score.

@@ -66,8 +66,9 @@ def mean_of_map(x: Tensor, block: int) -> Tensor:
     """Return the mean (B, C, 1, 1), in float32, of a map (B, C, H, W) of any type.
 
     The map is read in its own type: first the means of blocks of `block`² pixels, or of rows if `block` is 1, then
-    their mean in float32. NVIDIA documents no type for the sums inside TensorRT's layers, and warns that means in
-    float16 may overflow; so few numbers are summed in that type that neither overflow nor rounding matters.
+    their mean in float32. NVIDIA documents no type for the sums inside TensorRT's pooling, and TensorRT itself warns
+    that reductions in float16 may overflow; so few numbers are summed in 16 bits that neither overflow nor rounding
+    matters.
 
     Args:
         x: the map.
