@@ -27,7 +27,6 @@ from resnest_core.image_folder import image_files
 from resnest_core.images import load_image
 from resnest_core.runtimes import OnnxRuntime, OpenVinoRuntime, Runtime
 from resnest_core.tensors import Tensors, input_names, output_names
-from resnest_export.batch_norm_folding import fold_batch_norm
 from resnest_export.check import agreement
 from resnest_export.checkpoint import load_checkpoint, num_classes
 from resnest_export.class_files import category_ids, class_names
@@ -37,10 +36,8 @@ from resnest_export.models.detector import TwoStageDetector
 from resnest_export.pipeline import build_with_weights, make_card
 from resnest_export.precision import Precision
 from resnest_export.quantize import calibration_images
-from resnest_export.tensorrt.engine_export import engine_graph
-from resnest_export.tensorrt.fixed_size import FixedSizeDetector
-from resnest_export.tensorrt.half_precision import use_half
-from resnest_export.tensorrt.quantization import quantize_graph
+from resnest_export.tensorrt.engine_export import engine_graph, quantized_engine_graph
+from resnest_export.tensorrt.graph import fixed_size_network
 from resnest_export.tensorrt.unoptimized import UnoptimizedOnnxRuntime
 
 PIXELS, SCORE = 8.0, 0.1  # by which a detection found again may lie elsewhere and score otherwise
@@ -118,13 +115,12 @@ def networks(
     for precision in (Precision.FP32, Precision.FP16):
         engine_graph(detector, card, precision, paths[precision])
     for precision in (Precision.INT8, Precision.FP8):
-        quantize_graph(paths[Precision.FP32], paths[precision], card, precision, images)
-    fold_batch_norm(detector)
-    use_half(detector, torch.bfloat16)
+        quantized_engine_graph(detector, card, precision, images, paths[precision])
+    bf16 = DeployedDetector(fixed_size_network(detector, torch.bfloat16), card)
     return [
         (Precision.FP32, "ONNX Runtime", lambda: OnnxRuntime.load(paths[Precision.FP32])),
         (Precision.FP16, "ONNX Runtime", lambda: OnnxRuntime.load(paths[Precision.FP16])),
-        (Precision.BF16, "PyTorch", lambda: PyTorchRuntime(DeployedDetector(FixedSizeDetector(detector), card), card)),
+        (Precision.BF16, "PyTorch", lambda: PyTorchRuntime(bf16, card)),
         (Precision.INT8, "ONNX Runtime", lambda: OnnxRuntime.load(paths[Precision.INT8])),
         (Precision.INT8, "OpenVINO", lambda: OpenVinoRuntime.load(paths[Precision.INT8])),
         (Precision.FP8, "ONNX Runtime", lambda: UnoptimizedOnnxRuntime.load(paths[Precision.FP8])),

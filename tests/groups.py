@@ -10,6 +10,7 @@ GROUPS = {
     "exports": (
         "tests/export/tensorrt/test_command.py",
         "tests/export/tensorrt/test_engine.py",
+        "tests/export/tensorrt/test_equal_scores.py",
         "tests/export/tensorrt/test_graph.py",
         "tests/export/tensorrt/test_quantized.py",
         "tests/export/test_export.py",

@@ -19,11 +19,11 @@ class Precision(str, Enum):
     BF16 = "bf16"
     """The fp32 file, which OpenVINO runs in bf16 on CPUs that support it."""
     INT8 = "int8"
-    """Convolutions and linear layers with int8 weights and uint8 inputs, the rest in bf16 where the CPU has it."""
+    """Convolutions and linear layers in int8; the rest in bf16 where the CPU has it, and in engines as in fp16."""
     FP16 = "fp16"
     """TensorRT engines only; their ONNX file is in fp32."""
     FP8 = "fp8"
-    """TensorRT engines only: convolutions in fp8, the rest in fp32."""
+    """TensorRT engines only: convolutions and linear layers in fp8, the rest as in fp16."""
 
 
 ENGINES_ONLY = (Precision.FP16, Precision.FP8)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -49,13 +50,6 @@ class Rules:
 
 CPU = Rules("QUInt8", "QInt8", ("Conv", "ConvTranspose", "Gemm", "MatMul"), "bf16")
 """Uint8 activations: CPUs have instructions that multiply uint8 with int8."""
-TENSORRT = Rules(
-    "QInt8",
-    "QInt8",
-    ("Conv",),
-    options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
-)
-"""TensorRT's rules: zero points are 0, one scale per activation tensor and per weight channel, biases are floats."""
 DEQUANTIZED = "_DequantizeLinear_Output"  # how ONNX Runtime's quantizer names what was quantized and dequantized
 
 
@@ -99,7 +93,7 @@ def quantize(source: Path, destination: Path, card: ModelCard, images: Sequence[
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    layers = quantized_layers(onnx.load(source, load_external_data=False).graph, rules)
+    layers = quantized_layers(onnx.load(source, load_external_data=False).graph, rules.operators)
     with _quiet():
         quantize_static(
             source,
@@ -123,8 +117,33 @@ def quantize(source: Path, destination: Path, card: ModelCard, images: Sequence[
     save_with_card(model, card.model_copy(update={"unquantized_precision": rules.unquantized_precision}), destination)
 
 
-def quantized_layers(graph: onnx.GraphProto, rules: Rules) -> list[str]:
-    """Return the names of the nodes to quantize: those with weights of the detector that aren't SENSITIVE.
+def calibrated_ranges(
+    source: Path, card: ModelCard, images: Sequence[Path], operators: Sequence[str]
+) -> dict[str, float]:
+    """Return the largest absolute values of the inputs and outputs of `operators` in the file `source`, by name.
+
+    These are those of the means of the images' minima and maxima, as in `quantize`.
+
+    Raises:
+        ImageError: an image is damaged.
+    """
+    from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
+
+    with TemporaryDirectory() as folder, _quiet():
+        calibrator = create_calibrator(
+            source,
+            list(operators),
+            Path(folder) / "augmented.onnx",
+            CalibrationMethod.MinMax,
+            extra_options={"moving_average": True},
+        )
+        calibrator.collect_data(_Inputs(images, card))
+        ranges = calibrator.compute_data()
+    return {name: float(np.abs(data.range_value).max()) for name, data in ranges.items()}
+
+
+def quantized_layers(graph: onnx.GraphProto, operators: Sequence[str]) -> list[str]:
+    """Return the names of the nodes to quantize: those of `operators` with weights of the detector, but SENSITIVE ones.
 
     A node without stored weights, such as the mask head's product with the predicted class's row, isn't among them.
     """
@@ -132,7 +151,7 @@ def quantized_layers(graph: onnx.GraphProto, rules: Rules) -> list[str]:
     return [
         node.name
         for node in graph.node
-        if node.op_type in rules.operators
+        if node.op_type in operators
         and node.input[1] in weights
         and not any(part in node.input[1] for part in SENSITIVE)
     ]

@@ -36,6 +36,7 @@ from resnest_export.models import DetectorConfig, build
 from resnest_export.models.detector import TwoStageDetector
 from resnest_export.models.fpn import FPN
 from resnest_export.models.heads import FCNMaskHead
+from resnest_export.models.layers import sum_of
 from resnest_export.models.resnest import Bottleneck, ResNeSt, SplitAttention
 from resnest_export.models.roi_heads import pool
 from resnest_export.models.rpn import RPN
@@ -78,7 +79,8 @@ def test_without_avg_down_stride_split_attention_takes_the_stride() -> None:
     with torch.inference_mode():
         y = F.relu(block.bn1(block.conv1(x)))
         splits = F.relu(block.conv2.bn0(F.conv2d(y, block.conv2.conv.weight, stride=2, padding=1, groups=2)))
-        y = block.conv2.weighted_sum(splits, block.conv2.weights(splits))
+        weights = block.conv2.weights(sum_of(splits.mean((2, 3), keepdim=True).chunk(2, 1)))
+        y = sum_of([split * weight for split, weight in zip(splits.chunk(2, 1), weights, strict=True)])
         shortcut = block.downsample[2](block.downsample[1](F.avg_pool2d(x, 2)))  # type: ignore[index]
         expected = F.relu(block.bn3(block.conv3(y)) + shortcut)
         torch.testing.assert_close(block(x), expected)

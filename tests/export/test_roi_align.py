@@ -1,5 +1,6 @@
 """Multi-level RoIAlign: by hand, against the reference, and the ONNX function body against both."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -97,6 +98,32 @@ def test_no_regions(roi_align) -> None:  # type: ignore[no-untyped-def]
 @implementations
 def test_region_without_extent_is_zero(roi_align) -> None:  # type: ignore[no-untyped-def]
     assert not roi_align(pyramid(64, 64), torch.tensor([[0.0, 8, 8, 8, 8]]), 2, 0).any()
+
+
+@implementations
+@pytest.mark.parametrize("ratio", [0, 2])
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_region_that_is_not_finite_is_zero_and_shifts_no_other(  # type: ignore[no-untyped-def]
+    roi_align, ratio: int, number: float
+) -> None:
+    features = pyramid(160, 256, batch=2)
+    sound = torch.tensor([[0.0, 8, 16, 24, 32], [1, 3, 5, 200, 150], [0, 30, 2, 150, 140], [1, 8, 16, 130, 32]])
+    rois = torch.cat([torch.stack([sound[0]] * 5), sound])
+    rois[:5].diagonal().fill_(number)
+    order = torch.tensor([5, 0, 1, 6, 2, 7, 3, 4, 8])
+    pooled = roi_align(features, rois[order], 2, ratio)
+    assert pooled.shape == (9, 2, 2, 2)
+    assert not pooled[order < 5].any()
+    torch.testing.assert_close(pooled[order >= 5], roi_align(features, sound, 2, ratio))
+    assert pooled[order >= 5].abs().amax((1, 2, 3)).min() > 0
+
+
+@implementations
+@pytest.mark.parametrize("image", [-1.0, 1.0, 7.0])
+def test_a_region_of_an_absent_image_is_zero(roi_align, image: float) -> None:  # type: ignore[no-untyped-def]
+    rois = torch.tensor([[image, 8, 8, 40, 40], [0, 8, 8, 40, 40]])
+    pooled = roi_align(pyramid(64, 64), rois, 2, 0)
+    assert not pooled[0].any() and pooled[1].any()
 
 
 @st.composite

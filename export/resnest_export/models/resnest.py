@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own name
@@ -34,12 +32,13 @@ class SplitAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         x = F.relu(self.bn0(self.conv(x)))
-        return self.weighted_sum(x, self.weights(x))
-
-    def weights(self, x: Tensor) -> list[Tensor]:
-        """Return the weights, each (B, C, 1, 1), of the splits in x (B, radix·C, H, W)."""
         # The mean of the sum is the sum of the means: no pass over the full maps for the sum.
-        pooled = sum_of(x.mean((2, 3), keepdim=True).chunk(self.radix, 1))  # (B, C, 1, 1)
+        weights = self.weights(sum_of(x.mean((2, 3), keepdim=True).chunk(self.radix, 1)))
+        # Not as a product of five dimensions: runtimes change the layout of the full maps for one.
+        return sum_of([split * weight for split, weight in zip(x.chunk(self.radix, 1), weights, strict=True)])
+
+    def weights(self, pooled: Tensor) -> list[Tensor]:
+        """Return the weights of the splits, each (B, C, 1, 1), for the mean (B, C, 1, 1) of their sum."""
         logits = self.fc2(F.relu(self.bn1(self.fc1(pooled)))).chunk(self.radix, 1)
         if self.radix == 1:
             return [logits[0].sigmoid()]
@@ -47,11 +46,6 @@ class SplitAttention(nn.Module):
             first = (logits[0] - logits[1]).sigmoid()
             return [first, 1 - first]
         return list(torch.stack(logits).softmax(0).unbind())
-
-    def weighted_sum(self, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
-        """Return the sum (B, C, H, W) of the splits in x (B, radix·C, H, W), each times its weights (B, C, 1, 1)."""
-        # Not as a product of five dimensions: runtimes change the layout of the full maps for one.
-        return sum_of([split * weight for split, weight in zip(x.chunk(self.radix, 1), weights, strict=True)])
 
 
 class Bottleneck(nn.Module):

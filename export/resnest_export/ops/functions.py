@@ -49,7 +49,13 @@ def MultiLevelRoIAlign(
     finest_scale: float,
     sampling_ratio: int,
 ):
-    size = op.Max(rois[:, 3:5] - rois[:, 1:3], op.Constant(value_float=0.0))
+    # A region of numbers that aren't finite, or of an image that isn't there, is moved to where all samples are 0.
+    is_finite = op.Where(op.Abs(rois) < 3.4e38, 1.0, 0.0)
+    image = rois[:, 0:1]
+    images = op.Cast(op.Shape(f0, start=0, end=1), to=1)
+    is_there = op.And(op.ReduceMin(is_finite, op.Constant(value_ints=[1])) > 0.5, op.And(image >= 0.0, image < images))
+    regions = op.Where(is_there, rois, op.Constant(value_floats=[0.0, -1e6, -1e6, -1e6, -1e6]))
+    size = op.Max(regions[:, 3:5] - regions[:, 1:3], op.Constant(value_float=0.0))
     ratio = op.Sqrt(op.ReduceProd(size, op.Constant(value_ints=[1]), keepdims=0)) / finest_scale + 1e-6
     # Each region is pooled on its own level only, then the levels' results are put in the regions' order.
     at0 = op.Squeeze(op.NonZero(ratio < 2.0), op.Constant(value_ints=[0]))
@@ -59,10 +65,10 @@ def MultiLevelRoIAlign(
     # RoiAlign's spatial_scale can't be an element of an attribute of the function: the boxes are divided instead.
     pixels = op.Cast(op.Constant(value_ints=strides), to=1)
     pooled = op.Concat(
-        RoIAlignOnLevel(f0, rois, at0, op.Gather(pixels, 0), output_size=output_size, sampling_ratio=sampling_ratio),
-        RoIAlignOnLevel(f1, rois, at1, op.Gather(pixels, 1), output_size=output_size, sampling_ratio=sampling_ratio),
-        RoIAlignOnLevel(f2, rois, at2, op.Gather(pixels, 2), output_size=output_size, sampling_ratio=sampling_ratio),
-        RoIAlignOnLevel(f3, rois, at3, op.Gather(pixels, 3), output_size=output_size, sampling_ratio=sampling_ratio),
+        RoIAlignOnLevel(f0, regions, at0, op.Gather(pixels, 0), output_size=output_size, sampling_ratio=sampling_ratio),
+        RoIAlignOnLevel(f1, regions, at1, op.Gather(pixels, 1), output_size=output_size, sampling_ratio=sampling_ratio),
+        RoIAlignOnLevel(f2, regions, at2, op.Gather(pixels, 2), output_size=output_size, sampling_ratio=sampling_ratio),
+        RoIAlignOnLevel(f3, regions, at3, op.Gather(pixels, 3), output_size=output_size, sampling_ratio=sampling_ratio),
         axis=0,
     )
     order = op.Concat(at0, at1, at2, at3, axis=0)

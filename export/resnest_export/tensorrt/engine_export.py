@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,9 +27,9 @@ from resnest_export.request import ExportRequest
 from resnest_export.tensorrt.build import build_engine, check_target
 from resnest_export.tensorrt.builder import EngineOptions
 from resnest_export.tensorrt.fixed_size import MAX_CANDIDATES, FixedSizeDetector, check_settings
-from resnest_export.tensorrt.graph import fixed_size_graph, runnable, without_bodies
+from resnest_export.tensorrt.graph import fixed_size_graph, runnable
 from resnest_export.tensorrt.profiles import profiles
-from resnest_export.tensorrt.quantization import quantize_graph
+from resnest_export.tensorrt.quantization import quantized_graph
 from resnest_export.tensorrt.unoptimized import UnoptimizedOnnxRuntime
 from resnest_export.to_onnx import save_with_card
 
@@ -99,8 +99,7 @@ def _checked_graph(
     if precision is Precision.FP32:
         return graph
     if precision in CALIBRATED:
-        quantize_graph(exact, path, card, precision, source.photographs)
-        graph = without_bodies(onnx.load(path))
+        graph = quantized_engine_graph(source.detector, card, precision, source.photographs, path)
     else:
         graph = engine_graph(source.detector, card, precision, path)
     if precision not in MEASURABLE:
@@ -152,4 +151,21 @@ def engine_graph(detector: TwoStageDetector, card: ModelCard, precision: Precisi
         onnx.save(runnable(graph), path)  # ONNX's checker rejects bfloat16 convolutions in this opset
     else:
         save_with_card(runnable(graph), card, path)
+    return graph
+
+
+def quantized_engine_graph(
+    detector: TwoStageDetector, card: ModelCard, precision: Precision, images: Sequence[Path], path: Path
+) -> onnx.ModelProto:
+    """Return the fixed-size graph of a detector in int8 or fp8, and write a copy that CPU runtimes can run to `path`.
+
+    Args:
+        detector: an unmodified float32 detector; it isn't changed.
+        card: the model's card.
+        precision: the engine's precision.
+        images: photographs for calibration.
+        path: path of the copy.
+    """
+    graph = quantized_graph(fixed_size_graph(detector, card, torch.float16), card, precision, images)
+    save_with_card(runnable(graph), card, path)
     return graph

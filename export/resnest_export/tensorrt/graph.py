@@ -9,6 +9,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper
 
+from resnest_core import tensors
 from resnest_core.card import ModelCard
 from resnest_export.batch_norm_folding import fold_batch_norm
 from resnest_export.deployed_detector import DeployedDetector
@@ -16,8 +17,10 @@ from resnest_export.kernels.contracts import ROI_ALIGN
 from resnest_export.models.detector import TwoStageDetector
 from resnest_export.onnx_domain import DOMAIN, VERSION
 from resnest_export.ops.functions import function_bodies
+from resnest_export.tensorrt.equal_scores import take_first_of_equals
 from resnest_export.tensorrt.fixed_size import FixedSizeDetector
 from resnest_export.tensorrt.half_precision import use_half
+from resnest_export.tensorrt.plain_convolutions import use_plain_convolutions
 from resnest_export.to_onnx import trace
 
 LOOKUP: dict[str, str | int] = {"plugin_namespace": DOMAIN, "plugin_version": str(VERSION), "aot": 1}
@@ -32,20 +35,40 @@ def fixed_size_graph(
     """Return the graph of `detector` for TensorRT: batch, height and width are dynamic, all other sizes fixed.
 
     Its tensors are those of `resnest_core.tensors`. The custom operators have no function bodies, because TensorRT
-    would inline these instead of using the plugins; their attributes name the plugins. Batch norms are folded.
+    would inline these instead of using the plugins; their attributes name the plugins. Batch norms are folded, no
+    convolution has groups, and of equal scores the first is taken as in ONNX, which TensorRT doesn't promise.
 
     Args:
         detector: an unmodified float32 detector; it isn't changed.
         card: the model's card.
         dtype: float32, or a 16-bit type for the parts listed in `resnest_export.tensorrt.half_precision`.
     """
-    detector = copy.deepcopy(detector)
-    fold_batch_norm(detector)
-    if dtype is not torch.float32:
-        use_half(detector, dtype)
-    model = trace(DeployedDetector(FixedSizeDetector(detector), card), card)
+    model = trace(DeployedDetector(fixed_size_network(detector, dtype), card), card)
+    take_shapes_after_cast(model.graph)
+    take_first_of_equals(model)
     name_plugins(model.graph)
     return model
+
+
+def fixed_size_network(detector: TwoStageDetector, dtype: torch.dtype = torch.float32) -> FixedSizeDetector:
+    """Return what `fixed_size_graph` traces: `detector` with fixed sizes, in plain convolutions and of type `dtype`."""
+    detector = copy.deepcopy(detector)
+    fold_batch_norm(detector)
+    use_plain_convolutions(detector)
+    if dtype is not torch.float32:
+        use_half(detector, dtype)
+    return FixedSizeDetector(detector)
+
+
+def take_shapes_after_cast(graph: onnx.GraphProto) -> None:
+    """Let the uint8 input have one reader, its cast: TensorRT wants no other operators on this type."""
+    cast = next(node for node in graph.node if node.op_type == "Cast" and tensors.IMAGES in node.input)
+    for node in graph.node:
+        if node.op_type == "Shape" and tensors.IMAGES in node.input:
+            node.input[0] = cast.output[0]
+    nodes = [cast, *(node for node in graph.node if node is not cast)]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def name_plugins(graph: onnx.GraphProto) -> None:
@@ -55,14 +78,6 @@ def name_plugins(graph: onnx.GraphProto) -> None:
         node.name = f"{node.op_type}_{count[node.op_type]}"
         count[node.op_type] += 1
         node.attribute.extend(helper.make_attribute(name, value) for name, value in LOOKUP.items())
-
-
-def without_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Undo `runnable`: return the model, possibly quantized since, without function bodies and with plugin names."""
-    model = copy.deepcopy(model)
-    del model.functions[:]
-    name_plugins(model.graph)
-    return model
 
 
 def custom_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
@@ -88,6 +103,10 @@ def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     model.functions.extend(function_bodies())
+    (version,) = (opset.version for opset in model.opset_import if not opset.domain)
+    for function in model.functions:
+        for opset in function.opset_import:
+            opset.version = opset.version if opset.domain else version
     return model
 
 

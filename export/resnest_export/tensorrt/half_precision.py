@@ -6,14 +6,14 @@ between them, which take nearly all of the time, run in 16 bits. In float32 stay
 - the layers that decide: the last layers of each head, softmax, sigmoid, decoding, thresholds and NMS. 16 bits can't
   resolve scores near 1, and coordinates up to 1333 need more than the 11-bit significand of float16 or the 8 bits of
   bfloat16;
-- split attention's pooling and softmax: means of up to 90,000 values, which scale whole channels.
+- split attention's means, but for their first step over few pixels (`plain_convolutions.mean_of_map`), its two small
+  layers and its softmax: means of up to 90,000 values, which scale whole channels.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 
 from resnest_export.models.detector import TwoStageDetector
 from resnest_export.models.heads import ConvFCBBoxHead, FCNMaskHead
@@ -38,20 +38,8 @@ class Typed(nn.Module):
         return output.to(self.after)
 
 
-class Float32Attention(nn.Module):
-    """Split attention that computes its attention weights in float32."""
-
-    def __init__(self, block: SplitAttention) -> None:
-        super().__init__()
-        self.block = block
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
-        x = F.relu(self.block.bn0(self.block.conv(x)))
-        return self.block.weighted_sum(x, [weight.to(x.dtype) for weight in self.block.weights(x.float())])
-
-
 def use_half(detector: TwoStageDetector, dtype: torch.dtype) -> None:
-    """Convert, in place, a detector with folded batch norms to float16 or bfloat16 where accuracy permits.
+    """Convert, in place, a detector with plain convolutions to float16 or bfloat16 where accuracy permits.
 
     Images are float32; the feature pyramid is of `dtype`; boxes, scores and masks are float32.
     """
@@ -61,11 +49,9 @@ def use_half(detector: TwoStageDetector, dtype: torch.dtype) -> None:
             if isinstance(module, kind):
                 for name in names:
                     _keep_float32(module, name)
-        for name, child in list(module.named_children()):
-            if isinstance(child, SplitAttention):
-                for small in (child.fc1, child.bn1, child.fc2):
-                    small.float()
-                setattr(module, name, Float32Attention(child))
+        if isinstance(module, SplitAttention):
+            for small in (module.fc1, module.bn1, module.fc2):
+                small.float()
     setattr(detector.backbone, "stem", Typed(detector.backbone.stem, dtype, dtype))  # noqa: B010 - another class
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+import torch
 
 from resnest_core.buckets import Buckets
 from resnest_core.errors import InvalidModelError, MissingExtraError, ParameterError, RuntimeUnavailableError
@@ -59,6 +60,21 @@ def test_a_whole_detector_is_built_with_our_plugins(name: str, graphs: Graphs, b
     written = {path.name for path in beside.parent.iterdir()} - {"timings"}
     assert written == {"model.onnx", "model.plan", "model.plan.json"}
     assert cache is None or cache.is_file()
+
+
+@pytest.mark.rtx
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
+def test_a_detector_of_16_bits_is_built(dtype: torch.dtype, graphs: Graphs, beside: Path) -> None:
+    layers = build_engine(
+        onnx.load(graphs("demo", dtype)), beside, CARD, replace(RTX, profiles=RTX.profiles[:1])
+    ).layers
+    kind = {torch.float16: "Half", torch.bfloat16: "BFloat16"}[dtype]
+    inputs = [
+        found[1] for line in layers if (found := re.search(r"correlation, Inputs: \[ \{[^{}]*Datatype: (\w+)", line))
+    ]
+    assert inputs.count(kind) > 40
+    # In float32 are split attention's two small layers of four blocks, and the RPN's last layers on five levels.
+    assert inputs.count("Float") == 2 * 4 + 5
 
 
 @pytest.mark.rtx

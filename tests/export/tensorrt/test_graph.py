@@ -68,8 +68,82 @@ def test_top_k_is_within_tensorrts_limit(graph: onnx.ModelProto) -> None:
 
 
 def test_pixels_are_cast_before_anything_else(graph: onnx.ModelProto) -> None:
-    readers = {node.op_type for node in graph.graph.node if tensors.IMAGES in node.input}
-    assert readers == {"Cast", "Shape"}
+    (reader,) = (node for node in graph.graph.node if tensors.IMAGES in node.input)
+    assert reader.op_type == "Cast"
+
+
+def test_no_pooling_rounds_up(graph: onnx.ModelProto) -> None:
+    pools = [node for node in graph.graph.node if node.op_type == "AveragePool"]
+    assert len(pools) > 6
+    for node in pools:
+        assert not any(attribute.name == "ceil_mode" and attribute.i for attribute in node.attribute), node.name
+
+
+def test_every_operator_that_orders_equal_scores_is_mended(graph: onnx.ModelProto) -> None:
+    made_by = {name: node for node in graph.graph.node for name in node.output}
+    chosen = [node for node in graph.graph.node if node.op_type == "TopK"]
+    assert len(chosen) == 4 * 7  # five levels, the proposals, and the detections
+    assert "ArgMax" not in {node.op_type for node in graph.graph.node}
+    read = {name for node in graph.graph.node for name in node.input}
+    positions = [node.input[0] for node in chosen if node.output[1] in read]
+    assert len(positions) == 2 * 7
+    # Positions are read where the keys differ, or where a second TopK puts them in order.
+    assert {made_by[name].op_type for name in positions} == {"Where", "GatherElements"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=["fp32", "fp16", "bf16"])
+def test_no_groups_and_no_fifth_dimension(dtype: torch.dtype, graphs: Graphs) -> None:
+    check_plain(onnx.load(graphs("demo", dtype)))
+
+
+def test_no_groups_and_no_fifth_dimension_in_a_large_detector(graph: onnx.ModelProto) -> None:
+    check_plain(graph)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
+def test_no_map_of_the_backbone_is_cast_to_float32(dtype: torch.dtype, graphs: Graphs) -> None:
+    """The RPN's last layers are float32, and read its maps; the backbone casts means only."""
+    model = onnx.load(graphs("demo", dtype))
+    shapes = shapes_of(model)
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    means, maps = 0, 0
+    for node in model.graph.node:
+        if node.op_type != "Cast" or onnx.helper.get_node_attr_value(node, "to") != onnx.TensorProto.FLOAT:
+            continue
+        source = made_by.get(node.input[0])
+        if source is None or len(shapes[node.input[0]]) != 4 or isinstance(shapes[node.input[0]][2], int):
+            continue
+        if source.op_type in ("AveragePool", "ReduceMean"):
+            means += 1
+        elif source.op_type == "Relu":
+            maps += 1
+            assert all("rpn_" in reader.input[1] for reader in readers[node.output[0]])
+    assert (means, maps) == (2 * 4, 5)  # two splits of each block, and the levels
+
+
+def check_plain(model: onnx.ModelProto) -> None:
+    convolutions = [node for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    assert len(convolutions) > 50
+    for node in convolutions:
+        assert [attribute.i for attribute in node.attribute if attribute.name == "group"] in ([], [1]), node.name
+    shapes = shapes_of(model)
+    for node in model.graph.node:
+        assert all(len(shapes[name]) <= 4 for name in node.output), node.name
+
+
+def shapes_of(model: onnx.ModelProto) -> dict[str, list[int | str]]:
+    """Return the shape of every tensor that a node makes; unknown ones aren't there."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    return {
+        value.name: [
+            dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in value.type.tensor_type.shape.dim
+        ]
+        for value in (*graph.input, *graph.value_info, *graph.output)
+    }
 
 
 def test_answers_what_the_network_for_cpus_answers(name: str, graph: onnx.ModelProto) -> None:

@@ -11,16 +11,14 @@ from torch import nn
 
 from resnest_core.images import load_image
 from resnest_core.preprocess import prepare, stack
-from resnest_export.batch_norm_folding import fold_batch_norm
 from resnest_export.deployed_detector import DeployedDetector
-from resnest_export.tensorrt.fixed_size import FixedSizeDetector
-from resnest_export.tensorrt.half_precision import use_half
+from resnest_export.tensorrt.graph import fixed_size_network
 from tests.export import goldens
 from tests.export.tensorrt.conftest import detector
 
 PHOTOGRAPH = "000000000544"
 FEW = 100  # proposals, as 16 bits are slow on CPUs
-DECIDING = ("rpn_cls", "rpn_reg", "fc_cls", "fc_reg", "block.fc1", "block.fc2")
+DECIDING = ("rpn_cls", "rpn_reg", "fc_cls", "fc_reg", "attention.fc1", "attention.fc2")
 FOUND = {torch.float16: 0.95, torch.bfloat16: 0.75}  # of the detections, by class and place
 
 
@@ -38,10 +36,7 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
 
 @pytest.fixture(scope="module")
 def half(dtype: torch.dtype) -> Iterator[DeployedDetector]:
-    model = detector("demo", max_proposals=FEW)
-    fold_batch_norm(model)
-    use_half(model, dtype)
-    yield DeployedDetector(FixedSizeDetector(model), goldens.card("demo"))
+    yield DeployedDetector(fixed_size_network(detector("demo", max_proposals=FEW), dtype), goldens.card("demo"))
 
 
 def test_each_layer_has_its_type(half: DeployedDetector, dtype: torch.dtype, inputs: list[torch.Tensor]) -> None:
