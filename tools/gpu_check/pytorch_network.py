@@ -6,7 +6,6 @@ PyTorch and the Triton language are enough to verify kernels, fixed-size network
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,11 +19,9 @@ from resnest_core.card import ModelCard
 from resnest_core.errors import RuntimeUnavailableError
 from resnest_core.runtimes.base import Runtime
 from resnest_core.tensors import Tensors
-from resnest_export.batch_norm_folding import fold_batch_norm
 from resnest_export.deployed_detector import DeployedDetector
 from resnest_export.models.detector import TwoStageDetector
-from resnest_export.tensorrt.fixed_size import FixedSizeDetector
-from resnest_export.tensorrt.half_precision import use_half
+from resnest_export.tensorrt.graph import fixed_size_network
 from tools.gpu_check.triton_operators import kernels_in_models
 
 WARM_UP = 3
@@ -142,11 +139,7 @@ class CapturedNetwork:
 
 def deployed(detector: TwoStageDetector, card: ModelCard, dtype: torch.dtype, device: str) -> nn.Module:
     """Return the network that an engine is built from, on a device, with the channels last in memory."""
-    detector = copy.deepcopy(detector)
-    fold_batch_norm(detector)
-    if dtype is not torch.float32:
-        use_half(detector, dtype)
-    network = DeployedDetector(FixedSizeDetector(detector), card)
+    network = DeployedDetector(fixed_size_network(detector, dtype), card)
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
