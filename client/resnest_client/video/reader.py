@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from resnest_client.detector_options import without_user
 from resnest_core.closeable import Closeable
 from resnest_core.errors import MissingExtraError, NotAnImageError, RuntimeUnavailableError
 from resnest_core.images import Pixels
@@ -23,6 +24,7 @@ SUFFIXES = frozenset(
     for kind in "3gp avi flv m2ts m4v mkv mov mp4 mpeg mpg mts ogv ts webm wmv".split()  # noqa: SIM905
 )
 STREAM = re.compile(r"(rtsps?|rtmps?|https?|udp|rtp|srt)://", re.IGNORECASE)
+LENGTH = re.compile(r"(\d+):(\d+):([\d.]+)")
 CAMERA = re.compile(r"/dev/video\d+|\d+")
 SECONDS = 15.0  # without an answer of a camera or stream
 MISSING = 0.02  # share of a file's frames whose absence says that it is cut short
@@ -80,7 +82,8 @@ class VideoReader(Closeable):
             import av
         except ImportError as error:
             raise MissingExtraError("av", "video") from error
-        self.source = source
+        self.source = without_user(source) if STREAM.match(source) else source  # as it is shown
+        self._address = source
         self.is_live = bool(STREAM.match(source) or CAMERA.fullmatch(source))
         self.problem: str | None = None
         self._start_s, self._end_s = start_s, end_s
@@ -88,11 +91,11 @@ class VideoReader(Closeable):
             self._container = self._open()
         except (av.FFmpegError, OSError, ValueError) as error:
             if self.is_live:
-                raise RuntimeUnavailableError(f"{source} can't be opened: {_reason(error)}.") from error
+                raise RuntimeUnavailableError(f"{self.source} can't be opened: {_reason(error)}.") from None
             raise NotAnImageError(f"{source} is no video, or is damaged: {_reason(error)}.") from error
         if not self._container.streams.video:
             self._container.close()
-            raise NotAnImageError(f"{source} has no pictures: name a video.")
+            raise NotAnImageError(f"{self.source} has no pictures: name a video.")
         self.stream = self._container.streams.video[0]
         self.stream.thread_type = "AUTO"
         self.audio = self._container.streams.audio[0] if self._container.streams.audio else None
@@ -150,13 +153,17 @@ class VideoReader(Closeable):
         if CAMERA.fullmatch(self.source):
             path = f"/dev/video{self.source}" if self.source.isdigit() else self.source
             return av.open(path, format="v4l2", timeout=SECONDS)
-        options = {"rtsp_transport": "tcp"} if self.source.lower().startswith("rtsp") else {}
-        return av.open(self.source, options=options, timeout=SECONDS if self.is_live else None)
+        options = {"rtsp_transport": "tcp"} if self._address.lower().startswith("rtsp") else {}
+        return av.open(self._address, options=options, timeout=SECONDS if self.is_live else None)
 
     def _seconds(self) -> float | None:
+        """Return the length of the pictures as the file tells it; that of the whole file counts the audio, too."""
         if self.stream.duration is not None and self.stream.time_base is not None:
             return float(self.stream.duration * self.stream.time_base)
-        return None if self._container.duration is None else self._container.duration / 1e6
+        if written := LENGTH.match(self.stream.metadata.get("DURATION", "")):  # Matroska's and WebM's
+            hours, minutes, seconds = map(float, written.groups())
+            return hours * 3600 + minutes * 60 + seconds
+        return None
 
     def _missing(self, frames: int, last: float, damaged: int) -> str | None:
         """Return what to say of a video that has been read to its end."""

@@ -24,7 +24,13 @@ def picture(index: int, size_hw: tuple[int, int] = SIZE_HW) -> NDArray[np.uint8]
 
 
 def write_clip(
-    path: Path, frames: int = 12, *, times: list[float] | None = None, audio: bool = False, **options: Any
+    path: Path,
+    frames: int = 12,
+    *,
+    times: list[float] | None = None,
+    audio: bool = False,
+    audio_s: float | None = None,
+    **options: Any,
 ) -> Path:
     """Encode a clip; `times` are the frames' seconds, if they aren't evenly spaced."""
     with av.open(str(path), "w") as container:
@@ -40,7 +46,7 @@ def write_clip(
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         if sound is not None:
-            tone = (np.sin(np.arange(8000 * frames // RATE) / 5) * 9000).astype(np.int16)
+            tone = (np.sin(np.arange(int(8000 * (audio_s or frames / RATE))) / 5) * 9000).astype(np.int16)
             for start in range(0, len(tone), 1024):
                 part = av.AudioFrame.from_ndarray(tone[None, start : start + 1024], format="s16", layout="mono")
                 part.sample_rate, part.pts, part.time_base = 8000, start, Fraction(1, 8000)

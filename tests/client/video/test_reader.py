@@ -100,6 +100,18 @@ def test_a_camera_or_stream_that_is_not_there() -> None:
             VideoReader(source)
 
 
+def test_a_streams_password_is_not_shown() -> None:
+    with pytest.raises(RuntimeUnavailableError, match=r"rtsp://127\.0\.0\.1:9/stream can't be opened") as refused:
+        VideoReader("rtsp://camera:secret@127.0.0.1:9/stream")
+    assert "secret" not in str(refused.value) and refused.value.__cause__ is None
+
+
+def test_longer_audio_is_no_sign_of_a_video_cut_short(tmp_path: Path) -> None:
+    with VideoReader(str(write_clip(tmp_path / "clip.mkv", audio=True, audio_s=6))) as reader:
+        assert len(list(reader)) == reader.expected_frames == 12
+    assert reader.problem is None
+
+
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(MissingExtraError, match=r"\[video\]"):
