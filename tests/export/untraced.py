@@ -58,6 +58,7 @@ def without_tracing(monkeypatch: pytest.MonkeyPatch) -> Networks:
     for module in (to_onnx, graph):
         monkeypatch.setattr(module, "trace", trace)
         monkeypatch.setattr(module, "function_bodies", lambda *_: [])
+    monkeypatch.setattr(graph, "take_shapes_after_cast", lambda _: None)
     monkeypatch.setattr(OnnxRuntime, "load", load)
     return networks
 
