@@ -18,7 +18,15 @@ from mkdocs.structure.pages import Page
 
 FOLDER = "repository"  # of the site
 LINK = re.compile(r"(\]\()([^)#\s:]+)(#[^)\s]*)?(?=\))")
-LANGUAGES = {"": "text", ".ipynb": "json", ".js": "javascript", ".py": "python", ".sh": "sh", ".toml": "toml", ".yml": "yaml"}
+LANGUAGES = {
+    "": "text",
+    ".ipynb": "json",
+    ".js": "javascript",
+    ".py": "python",
+    ".sh": "sh",
+    ".toml": "toml",
+    ".yml": "yaml",
+}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
