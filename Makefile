@@ -32,10 +32,13 @@ docs:  ## Regenerate the table of settings in docs/operations.md
 docs-site:  ## Build the documentation as a site, with its links checked, in site/
 	NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --strict
 
+sbom:  ## List the Python packages of the gateway's image in sbom.json, in CycloneDX's format
+	sh scripts/sbom
+
 constraints:  ## Pin the newest versions that fit pyproject.toml
 	$(VENV)/pip install uv
 	echo '# Exact versions for installing and testing: made by `make constraints`, not edited. torch pins the CUDA packages that are missing here.' > constraints.txt
 	$(VENV)/uv pip compile --universal --python-version 3.10 pyproject.toml --extra dev \
 		--no-emit-index-url --no-header --no-annotate | grep -vP '^(cuda-toolkit|nvidia-(?!cuda-(crt|nvcc|runtime)|nvvm))' >> constraints.txt
 
-.PHONY: help demo test quick slow lint format demo-model docs docs-site constraints
+.PHONY: help demo test quick slow lint format demo-model docs docs-site sbom constraints
