@@ -84,4 +84,4 @@ def _content(file: Path, path: str) -> str:
     text = file.read_text(encoding="utf-8")
     if path.endswith(".md"):
         return text
-    return f"# {path}\n\n````{LANGUAGES.get(file.suffix, 'text')}\n{text.rstrip()}\n````\n"
+    return f"---\nhide: [toc]\n---\n# {path}\n\n````{LANGUAGES.get(file.suffix, 'text')}\n{text.rstrip()}\n````\n"
