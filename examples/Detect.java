@@ -9,7 +9,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 
 class Detect {
-    static final HttpClient CLIENT = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
+    static final HttpClient CLIENT = HttpClient.newHttpClient();
 
     static byte[] ask(String url, Path image, String accept) throws Exception {
         var request = HttpRequest.newBuilder(URI.create(url + "/v1/detect?score_threshold=0.5&masks=none"))
