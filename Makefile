@@ -29,6 +29,12 @@ demo-model:  ## Export the demo model again: make demo-model CHECKPOINT=demo.pth
 docs:  ## Regenerate the table of settings in docs/operations.md
 	$(VENV)/python -m scripts.settings_table
 
+docs-site:  ## Build the documentation as a site, with its links checked, in site/
+	NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --strict
+
+sbom:  ## List the Python packages of the gateway's image in sbom.json, in CycloneDX's format
+	sh scripts/sbom
+
 constraints:  ## Pin the newest versions that fit pyproject.toml
 	$(VENV)/pip install uv
 	echo '# Exact versions for installing and testing: made by `make constraints`, not edited. torch pins the CUDA packages that are missing here; cuda-bindings differs between extras; TensorRT is that of the GPU image.' > constraints.txt
@@ -37,4 +43,4 @@ constraints:  ## Pin the newest versions that fit pyproject.toml
 	for part in cu12 cu12-bindings cu12-libs cu13 cu13-bindings cu13-libs; do \
 		sed -n "s/^ARG TENSORRT=/tensorrt-$$part==/p" deploy/triton/gpu.Dockerfile; done >> constraints.txt
 
-.PHONY: help demo test quick slow lint format demo-model docs constraints
+.PHONY: help demo test quick slow lint format demo-model docs docs-site sbom constraints

@@ -17,7 +17,7 @@ GROUPS = {
         "tests/export/test_precision.py",
     ),
     "triton": ("tests/triton/", "tests/export/test_parity.py"),
-    "browser": ("tests/server/page/",),
+    "browser": ("tests/server/page/", "tests/examples/", "tests/docs/"),
 }
 """Files, or the beginnings of their paths, that share a fixture of SHARED; every other file is a group of its own."""
 SHARED = {"traces": "exports", "triton_home": "triton", "exported_mask_rcnn_s50": "triton", "chromium": "browser"}

@@ -1,5 +1,5 @@
 # NVIDIA's Triton with what the preprocessing models need in Python. Not tested yet. From the root of the clone:
-#   docker build -f deploy/triton/gpu.Dockerfile -t resnest-triton-gpu:0.1.0 .
+#   docker build -f deploy/triton/gpu.Dockerfile -t resnest-triton-gpu:0.2.0 .
 # With --target export: the command `resnest` in the same image, to build engines with Triton's own TensorRT.
 # Engines only run in the TensorRT version that built them. TENSORRT is the one in TRITON; constraints.txt pins it too.
 ARG TRITON=nvcr.io/nvidia/tritonserver:25.10-py3

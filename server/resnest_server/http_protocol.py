@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from resnest_server import problems
 from resnest_server.connections import Connections
+from resnest_server.declined_upgrade import parser_after_headers
 from resnest_server.request_context import REQUEST_ID, log_request, new_request_id, response_headers
 from resnest_server.settings import Settings
 
@@ -122,15 +123,23 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._quiet_bytes += len(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # it is answered as if it hadn't asked for another protocol
+            while data:
+                data = self._parse(data)
         except httptools.HttpParserError:
             self._refuse(self._refusal)
         # A header that doesn't end, or lines around a body's chunks that don't.
         if self._quiet_bytes > self._limits.max_header_bytes:
             self._refuse(self._long_header)
         self._watch_headers()
+
+    def _parse(self, data: bytes) -> bytes:
+        """Parse requests, and return what is left behind the headers of one that offers another protocol."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self.parser = parser_after_headers(self, self.headers)
+            return data[offer.args[0] :]
+        return b""
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -174,6 +183,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # only the headers are: the body follows
         self._quiet_bytes = 0
         super().on_message_complete()
 

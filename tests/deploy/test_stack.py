@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from resnest_core import __version__
 from tests.deploy.files import COMPOSE, ROOT, read_yaml
 from tests.deploy.test_monitoring import expressions, metrics_in
 from tests.server.test_serve import free_port
@@ -90,7 +91,7 @@ def override(folder: Path) -> Path:
         image = read_yaml(COMPOSE)["services"][service]["image"]
         if subprocess.run(["docker", "pull", "--quiet", image], capture_output=True).returncode:
             inline = {"dockerfile_inline": STAND_IN.format(package=package), "context": str(folder), "network": "host"}
-            services[service] = {"image": f"resnest-test-{package}:0.1.0", "build": inline}
+            services[service] = {"image": f"resnest-test-{package}:{__version__}", "build": inline}
     path = folder / "override.yml"
     path.write_text(json.dumps({"services": services, "secrets": secrets}))  # JSON is YAML
     return path
@@ -233,7 +234,8 @@ def test_a_process_that_exceeds_its_containers_memory_harms_nobody(stack: Stack,
 def test_sizes_and_memory(stack: Stack) -> None:
     base = int(run("docker", "image", "inspect", "--format", "{{.Size}}", "python:3.11-slim-bookworm"))
     for service in ("gateway", "triton"):
-        size = int(run("docker", "image", "inspect", "--format", "{{.Size}}", f"resnest-{service}:0.1.0")) - base
+        image = f"resnest-{service}:{__version__}"
+        size = int(run("docker", "image", "inspect", "--format", "{{.Size}}", image)) - base
         assert size < 900e6
         container = f"{stack.environment['COMPOSE_PROJECT_NAME']}-{service}-1"
         memory = run("docker", "stats", "--no-stream", "--format", "{{.MemUsage}}", container).split()[0]

@@ -152,6 +152,45 @@ def test_other_protocols_are_not_switched_to(url: str) -> None:
     assert asked(url, GET + upgrade).endswith(LIVE)
 
 
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
+SMUGGLED = b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+@pytest.mark.parametrize("size", [1, 7, 300, 10**6], ids="in blocks of {} bytes".format)
+def test_the_body_of_a_request_that_offers_another_protocol(url: str, is_chunked: bool, size: int) -> None:
+    body = picture()
+    framing, packed = (
+        (b"Transfer-Encoding: chunked\r\n\r\n", b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+        if is_chunked
+        else (b"Content-Length: %d\r\n\r\n" % len(body), body)
+    )
+    data = (POST + OFFER + framing + packed) * 2 + GET + b"Connection: close\r\n\r\n"
+    with connected(url) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for start in range(0, len(data), size):
+            connection.sendall(data[start : start + size])
+        answers = received(connection)
+    assert answers.count(b"HTTP/1.1 200 OK") == 3
+    assert answers.count(b'"detections"') == 2 and answers.endswith(LIVE)
+
+
+def test_a_body_behind_an_offer_of_another_protocol_is_no_request(url: str) -> None:
+    head = POST + OFFER + b"Content-Length: %d\r\n\r\n" % len(SMUGGLED)
+    with connected(url) as connection:
+        connection.sendall(head)
+        time.sleep(0.1)
+        connection.sendall(SMUGGLED + GET + b"Connection: close\r\n\r\n")
+        answers = received(connection)
+    assert [line.split()[1] for line in re.findall(rb"HTTP/1.1 \d+", answers)] == [b"400", b"200"]
+    assert answers.endswith(LIVE)
+
+
+def test_a_request_behind_one_without_a_body_that_offers_another_protocol(url: str) -> None:
+    data = asked(url, (GET + OFFER + b"\r\n") * 2 + GET + b"Connection: close\r\n\r\n")
+    assert data.count(LIVE) == 3
+
+
 def test_requests_sent_ahead_are_answered_in_order(url: str) -> None:
     last = b"GET /v1/models/fake HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     data = asked(url, (GET + b"\r\n") * 15 + last)

@@ -11,7 +11,7 @@ from resnest_server import Settings
 from resnest_server.environment import ELSEWHERE
 from scripts.settings_table import PAGE, with_table
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "model_repository/README.md", *ROOT.glob("docs/*.md")]
 
 

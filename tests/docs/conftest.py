@@ -1,0 +1,5 @@
+"""The browser, for the site's search."""
+
+from tests.browser import browser, chromium
+
+__all__ = ["browser", "chromium"]
