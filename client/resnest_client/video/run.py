@@ -82,7 +82,7 @@ def detect_in_video(
                 elif isinstance(found, ResNeStError):
                     raise found
                 else:
-                    tracked = tracker.update(found) if tracker and is_new and found else found
+                    tracked = tracker.update(found) if tracker and is_new and found is not None else found
                     chosen.add(frame, tracked, is_new=is_new)
                 progress.advance(bar)
         for sentence in filter(None, (chosen.warning, reader.problem)):

@@ -43,6 +43,6 @@ class Tracker:
             )
         )
         ids = np.full(len(found), -1, np.int64)
-        if tracked.tracker_id is not None:
+        if len(tracked) and tracked.tracker_id is not None:
             ids[np.asarray(tracked.data["row"], int)] = tracked.tracker_id
         return replace(found, track_ids=ids)
