@@ -16,8 +16,9 @@ import typer
 from resnest_client.drawing_paths import PNG, drawing_paths
 from resnest_core.card import ModelCard
 from resnest_core.closeable import Closeable
+from resnest_core.colors import DRAWING_THRESHOLD
 from resnest_core.detections import Detections
-from resnest_core.drawing import DRAWING_THRESHOLD, draw, encode
+from resnest_core.drawing import draw, encode
 from resnest_core.errors import ParameterError
 from resnest_core.evaluation import ImageId
 from resnest_core.formats import FORMATS, AnswerFormat

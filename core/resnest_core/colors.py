@@ -24,6 +24,7 @@ PALETTE: tuple[Color, ...] = (
     (213, 94, 0),
     (0, 114, 178),
 )
+DRAWING_THRESHOLD = 0.3  # score above which objects are drawn
 DARK = 0.179  # relative luminance (WCAG 2.2) below which white text is more legible than black
 
 

@@ -1,4 +1,7 @@
-"""The result of detecting objects in one image."""
+"""The result of detecting objects in one image.
+
+What draws and converts is imported when it is used: Triton's models, which only pass arrays on, lack its packages.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,8 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest_core import conversions, drawing
 from resnest_core.card import ModelCard
-from resnest_core.coco_results import coco
-from resnest_core.colors import ColorBy
+from resnest_core.colors import DRAWING_THRESHOLD, ColorBy
 from resnest_core.errors import ParameterError
 from resnest_core.images import Color, Image, Pixels, load_image
 from resnest_core.masks import THRESHOLD, paste
@@ -156,6 +157,8 @@ class Detections(Sequence[Detection]):
         """Return a notebook's view: the counts, and the drawn image where it is at hand."""
         from html import escape
 
+        from resnest_core import drawing
+
         text = f"<p>{escape(repr(self))}</p>"
         if self.image is None:
             return text
@@ -201,6 +204,8 @@ class Detections(Sequence[Detection]):
         Raises:
             MissingExtraError: supervision isn't installed.
         """
+        from resnest_core import conversions
+
         return conversions.to_supervision(self)
 
     def to_pandas(self) -> pandas.DataFrame:
@@ -209,6 +214,8 @@ class Detections(Sequence[Detection]):
         Raises:
             MissingExtraError: pandas isn't installed.
         """
+        from resnest_core import conversions
+
         return conversions.to_pandas(self)
 
     def to_coco(self, image_id: int | str = 0) -> list[dict[str, Any]]:
@@ -217,13 +224,15 @@ class Detections(Sequence[Detection]):
         Raises:
             ParameterError: the detections have no card.
         """
+        from resnest_core.coco_results import coco
+
         return coco(self, self._card(), image_id=image_id)
 
     def plot(
         self,
         image: Image | None = None,
         *,
-        score_threshold: float = drawing.DRAWING_THRESHOLD,
+        score_threshold: float = DRAWING_THRESHOLD,
         color: Color = "rgb",
         color_by: ColorBy = "instance",
     ) -> Pixels:
@@ -239,6 +248,8 @@ class Detections(Sequence[Detection]):
             ImageError: the image can't be used.
             ParameterError: there is no image, or it is of another size.
         """
+        from resnest_core import drawing
+
         if image is None:
             image, color = self.image, self.color
         if image is None:
@@ -249,15 +260,15 @@ class Detections(Sequence[Detection]):
             raise ParameterError(f"The image has {sizes[0]} pixels, but these detections are of one with {sizes[1]}.")
         return drawing.draw(pixels, self, self._card(), score_threshold=score_threshold, color_by=color_by)
 
-    def save(
-        self, path: str | Path, image: Image | None = None, *, score_threshold: float = drawing.DRAWING_THRESHOLD
-    ) -> None:
+    def save(self, path: str | Path, image: Image | None = None, *, score_threshold: float = DRAWING_THRESHOLD) -> None:
         """Write `plot(image)` to a file: PNG or JPEG, as its name ends.
 
         Raises:
             ImageError: the image can't be used.
             ParameterError: the name has another ending; or there is no image, or it is of another size.
         """
+        from resnest_core import drawing
+
         media_type = drawing.media_type_of(Path(path))
         Path(path).write_bytes(drawing.encode(self.plot(image, score_threshold=score_threshold), media_type))
 

@@ -14,7 +14,7 @@ from PIL import ImageDraw
 
 from resnest_core import fonts
 from resnest_core.card import ModelCard
-from resnest_core.colors import Color, ColorBy, ink_on, object_colors, track_color
+from resnest_core.colors import DRAWING_THRESHOLD, Color, ColorBy, ink_on, object_colors, track_color
 from resnest_core.errors import ParameterError
 from resnest_core.images import Pixels
 from resnest_core.masks import Box, Mask, paste
@@ -22,7 +22,6 @@ from resnest_core.masks import Box, Mask, paste
 if TYPE_CHECKING:
     from resnest_core.detections import Detections
 
-DRAWING_THRESHOLD = 0.3
 MASK_OPACITY = 0.45
 ENCODINGS = {"image/png": ".png", "image/jpeg": ".jpg"}
 

@@ -11,11 +11,9 @@ import math
 from itertools import pairwise
 from typing import Any, Protocol, TypeAlias
 
-import contourpy
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from resnest_core.errors import ParameterError
 from resnest_core.messages import shortened
@@ -85,6 +83,8 @@ def _weights(position: NDArray[np.float32], size: int) -> NDArray[np.float32]:
 
 def rle(mask: Mask, box_xyxy: Box, image_size_hw: tuple[int, int], *, threshold: float = THRESHOLD) -> dict[str, Any]:
     """Return COCO's compressed RLE, `{"size": [h, w], "counts": "…"}`, without allocating a full-size mask."""
+    from pycocotools import mask as coco_mask  # not at the top: Triton's models have no such packages
+
     crop, (left, top) = paste(mask, box_xyxy, image_size_hw, threshold=threshold)
     height, width = image_size_hw
     # COCO counts in column-major order: a run starts or ends wherever vertical neighbours differ.
@@ -121,6 +121,8 @@ def polygons(
     Points are in pixels of the image, where pixel 0 spans 0…1. `tolerance` is the maximum distance, in pixels, between
     a ring and the outline; 0 keeps every corner.
     """
+    import contourpy
+
     crop, (left, top) = paste(mask, box_xyxy, image_size_hw, threshold=threshold)
     if not crop.any():
         return []

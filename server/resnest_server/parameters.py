@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import QueryParams
 
 from resnest_core.card import ModelCard
+from resnest_core.colors import DRAWING_THRESHOLD
 from resnest_core.detections import Detections
 from resnest_core.detector import checked_threshold
-from resnest_core.drawing import DRAWING_THRESHOLD, ENCODINGS
+from resnest_core.drawing import ENCODINGS
 from resnest_core.errors import ParameterError
 from resnest_core.formats import FORMATS
 from resnest_core.masks import MASK_FORMS, mask_form

@@ -13,8 +13,9 @@ from resnest_client.video.reader import Frame, VideoReader
 from resnest_client.video.writer import CODECS, VideoWriter
 from resnest_core.card import ModelCard
 from resnest_core.closeable import Closeable
+from resnest_core.colors import DRAWING_THRESHOLD
 from resnest_core.detections import Detections
-from resnest_core.drawing import DRAWING_THRESHOLD, draw
+from resnest_core.drawing import draw
 from resnest_core.errors import ParameterError
 
 if TYPE_CHECKING:
