@@ -112,7 +112,7 @@ def test_compose_builds_both_images_from_that_file() -> None:
         [device] = services[name]["deploy"]["resources"]["reservations"]["devices"]
         assert device["capabilities"] == ["gpu"]
     assert services["export"]["entrypoint"][1:] == ["export", "--repository", "/models", "--to", "tensorrt"]
-    [written, _], [read] = services["export"]["volumes"], services["triton-gpu"]["volumes"]
+    written, read = (services[name]["volumes"][0] for name in ("export", "triton-gpu"))
     assert f"{written}:ro" == read  # the same folder
 
 
