@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -48,8 +49,9 @@ def processes(server: TritonServer, model: str) -> list[psutil.Process]:
     assert server.process is not None
     found = []
     for process in psutil.Process(server.process.pid).children(recursive=True):
-        if process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_STOPPED):
-            found += [process] if any(f"/{model}/" in argument for argument in process.cmdline()) else []
+        with suppress(psutil.NoSuchProcess):  # it ended since it was listed
+            if process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_STOPPED):
+                found += [process] if any(f"/{model}/" in argument for argument in process.cmdline()) else []
     return found
 
 
