@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 import resnest_core  # noqa: F401 - turns off other packages' reports before a test imports them
 from tests.groups import group_scheduler, sort_by_group
 from tests.quick import is_quick
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before PyTorch is loaded: idle threads spin otherwise
+
+# Hypothesis' limit of 200 ms for an example would measure the machine's other load. The rest stays as it chose.
+settings.register_profile("no deadline", settings(), deadline=None)
+settings.load_profile("no deadline")
 
 SLOW_SECONDS = 3600
 """After which a test marked `slow` is ended; the others' limit stands in pyproject.toml."""
