@@ -39,7 +39,7 @@ class AsyncDetector(ABC):
             NotOpenError: the detector was never opened.
         """
         if self._card is None:
-            raise NotOpenError(f"This detector isn't open: use `async with {type(self).__name__}(…) as detector`.")
+            raise self._not_open()
         return self._card
 
     @abstractmethod
@@ -191,7 +191,10 @@ class AsyncDetector(ABC):
 
     def _check_open(self) -> None:
         if not self._is_open:
-            raise NotOpenError(f"This detector isn't open: use `async with {type(self).__name__}(…) as detector`.")
+            raise self._not_open()
+
+    def _not_open(self) -> NotOpenError:
+        return NotOpenError(f"This detector isn't open: use `async with {type(self).__name__}(…) as detector`.")
 
     async def __aenter__(self) -> Self:
         return await self.open()

@@ -14,7 +14,7 @@ from resnest_client.async_grpc_detector import AsyncGrpcDetector
 from resnest_client.client_limits import GRPC_MAX_CONCURRENCY, RETRIES, TIMEOUT
 from resnest_client.concurrency import in_order_of
 from resnest_core.detections import Detections
-from resnest_core.detector import SyncDetector
+from resnest_core.detector import Detector
 from resnest_core.errors import NotOpenError
 from resnest_core.grpc_address import URL
 from resnest_core.images import Color, Image
@@ -24,7 +24,7 @@ T = TypeVar("T")
 PORTALS = BlockingPortalProvider()  # one event loop, in a thread, shared by all open detectors
 
 
-class GrpcDetector(SyncDetector):
+class GrpcDetector(Detector):
     """Detects objects through the Triton at `url`; a context manager; thread-safe.
 
     See `resnest_core.detector.Detector` for `detect` and `detect_many`. Encoded images are sent as they are, pixels as

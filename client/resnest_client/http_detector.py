@@ -14,14 +14,14 @@ from resnest_client.concurrency import in_order
 from resnest_client.gateway_protocol import GatewayProtocol, GatewayRequest
 from resnest_client.retries import policy
 from resnest_core.detections import Detections
-from resnest_core.detector import SyncDetector
+from resnest_core.detector import Detector
 from resnest_core.errors import NotOpenError
 from resnest_core.images import Color, Image
 
 T = TypeVar("T")
 
 
-class HttpDetector(SyncDetector):
+class HttpDetector(Detector):
     """Detects objects through the gateway at `url`; a context manager; thread-safe.
 
     See `resnest_core.detector.Detector` for `detect` and `detect_many`. Encoded images are sent as they are, pixels as

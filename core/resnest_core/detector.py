@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from typing import Literal, Protocol, TypeAlias, overload
+from typing import Literal, TypeAlias, overload
 
 import numpy as np
 
@@ -28,8 +28,33 @@ from resnest_core.tiles import Tiles, merged
 OnError: TypeAlias = Literal["raise", "yield"]
 
 
-class Detector(Protocol):
-    """Detects objects: in this process, or through a server."""
+def checked_threshold(score_threshold: float | None, card: ModelCard) -> float:
+    """Return the threshold that a request gets: its own, or at least the model's.
+
+    Raises:
+        ParameterError: it isn't a number in 0…1.
+    """
+    if score_threshold is None:
+        return card.score_threshold
+    if not (math.isfinite(score_threshold) and 0 <= score_threshold <= 1):
+        raise ParameterError(f"score_threshold must be a number from 0 to 1, not {score_threshold}.")
+    return max(score_threshold, card.score_threshold)
+
+
+def checked_many(batch_size: int | None, on_error: OnError) -> None:
+    """Check the arguments of `detect_many`.
+
+    Raises:
+        ParameterError: one isn't as described.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise ParameterError(f"batch_size must be at least 1, not {batch_size}.")
+    if on_error not in ("raise", "yield"):
+        raise ParameterError(f"on_error must be raise or yield, not {on_error!r}.")
+
+
+class Detector(Closeable, ABC):
+    """Detects objects: in this process, or through a server. A subclass detects in one image, and starts on several."""
 
     card: ModelCard
 
@@ -55,7 +80,15 @@ class Detector(Protocol):
             ImageError: the image can't be used.
             ParameterError: the threshold isn't in 0…1, or another argument isn't as described.
         """
-        ...
+        checked_threshold(score_threshold, self.card)
+        if tiles is None:
+            found = self._detect(image, score_threshold, masks, color)
+        else:
+            with open_pixels(image, color) as pixels:
+                windows = tiles.windows(pixels.size_hw)
+                parts = self.detect_many(map(pixels.read, windows), score_threshold=score_threshold, masks=masks)
+                found = merged(zip(windows, parts, strict=True), pixels.size_hw, self.card)
+        return replace(found, card=self.card, image=image, color=color)
 
     @overload
     def detect_many(
@@ -104,96 +137,6 @@ class Detector(Protocol):
             ResNeStError: the errors of `detect`, with `on_error="raise"`.
             ParameterError: an argument isn't as described.
         """
-        ...
-
-    def close(self) -> None:
-        """Release the detector's resources."""
-        ...
-
-
-def checked_threshold(score_threshold: float | None, card: ModelCard) -> float:
-    """Return the threshold that a request gets: its own, or at least the model's.
-
-    Raises:
-        ParameterError: it isn't a number in 0…1.
-    """
-    if score_threshold is None:
-        return card.score_threshold
-    if not (math.isfinite(score_threshold) and 0 <= score_threshold <= 1):
-        raise ParameterError(f"score_threshold must be a number from 0 to 1, not {score_threshold}.")
-    return max(score_threshold, card.score_threshold)
-
-
-def checked_many(batch_size: int | None, on_error: OnError) -> None:
-    """Check the arguments of `detect_many`.
-
-    Raises:
-        ParameterError: one isn't as described.
-    """
-    if batch_size is not None and batch_size < 1:
-        raise ParameterError(f"batch_size must be at least 1, not {batch_size}.")
-    if on_error not in ("raise", "yield"):
-        raise ParameterError(f"on_error must be raise or yield, not {on_error!r}.")
-
-
-class SyncDetector(Closeable, ABC):
-    """What the detectors without `async` share: a subclass detects in one image, and starts on several."""
-
-    card: ModelCard
-
-    def detect(
-        self,
-        image: Image,
-        *,
-        score_threshold: float | None = None,
-        masks: bool = True,
-        color: Color = "rgb",
-        tiles: Tiles | None = None,
-    ) -> Detections:
-        """See `Detector.detect`."""
-        checked_threshold(score_threshold, self.card)
-        if tiles is None:
-            found = self._detect(image, score_threshold, masks, color)
-        else:
-            with open_pixels(image, color) as pixels:
-                windows = tiles.windows(pixels.size_hw)
-                parts = self.detect_many(map(pixels.read, windows), score_threshold=score_threshold, masks=masks)
-                found = merged(zip(windows, parts, strict=True), pixels.size_hw, self.card)
-        return replace(found, card=self.card, image=image, color=color)
-
-    @overload
-    def detect_many(
-        self,
-        images: Iterable[Image],
-        *,
-        batch_size: int | None = None,
-        on_error: Literal["raise"] = "raise",
-        score_threshold: float | None = None,
-        masks: bool = True,
-        color: Color = "rgb",
-    ) -> Iterator[Detections]: ...
-    @overload
-    def detect_many(
-        self,
-        images: Iterable[Image],
-        *,
-        batch_size: int | None = None,
-        on_error: OnError,
-        score_threshold: float | None = None,
-        masks: bool = True,
-        color: Color = "rgb",
-    ) -> Iterator[Detections | ResNeStError]: ...
-    def detect_many(
-        self,
-        images: Iterable[Image],
-        *,
-        batch_size: int | None = None,
-        on_error: OnError = "raise",
-        score_threshold: float | None = None,
-        masks: bool = True,
-        color: Color = "rgb",
-    ) -> Iterator[Detections | ResNeStError]:
-        """See `Detector.detect_many`."""
         checked_many(batch_size, on_error)
         checked_threshold(score_threshold, self.card)
         return self._yielded(images, batch_size, on_error, score_threshold, masks, color)
@@ -241,7 +184,7 @@ def _remembering(images: Iterable[Image], sources: deque[Image]) -> Iterator[Ima
         yield image
 
 
-class InProcessDetector(SyncDetector):
+class InProcessDetector(Detector):
     """A detector that runs a network in this process."""
 
     def __init__(self, runtime: Runtime) -> None:

@@ -104,12 +104,16 @@ class ForbiddenError(AccessError):
     """The server, or what is in front of it, refuses the request, whatever the key."""
 
 
-class RateLimitedError(AccessError):
-    """Too many requests; `retry_after` are the seconds until there is room for the next, None if unknown."""
+class _LaterError(ResNeStError):
+    """What is refused for now; `retry_after` are the seconds to wait, None if unknown."""
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class RateLimitedError(_LaterError, AccessError):
+    """Too many requests; `retry_after` are the seconds until there is room for the next, None if unknown."""
 
 
 class RuntimeUnavailableError(ResNeStError):
@@ -124,12 +128,8 @@ class TimedOutError(RuntimeUnavailableError):
     """The server didn't answer in time; it may still be working on the request."""
 
 
-class OverloadedError(RuntimeUnavailableError):
+class OverloadedError(_LaterError, RuntimeUnavailableError):
     """The server refuses requests for now; `retry_after` are the seconds it asks to wait, None where it doesn't say."""
-
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
 
 
 class PrecisionUnavailableError(RuntimeUnavailableError):

@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 
 from resnest_core.card import ModelCard, read_card
 from resnest_core.detections import Detections
-from resnest_core.detector import SyncDetector
+from resnest_core.detector import Detector
 from resnest_core.errors import ImageError, ParameterError
 from resnest_core.evaluation import FIGURES, Annotations, ImageId, compare, evaluate, read_annotations, results
 from resnest_core.images import Color, Image, load_image
@@ -46,7 +46,7 @@ def ids(truth: Annotations) -> list[ImageId]:
     return [image.id for image in truth.images]
 
 
-class Oracle(SyncDetector):
+class Oracle(Detector):
     """Knows what is annotated in the photographs, and answers that: boxes, and masks if the card has them."""
 
     def __init__(self, official: COCO, card: ModelCard) -> None:

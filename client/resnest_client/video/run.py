@@ -16,7 +16,7 @@ from resnest_client.video.outputs import VideoOutput, choose_video_output
 from resnest_client.video.reader import Frame, VideoReader
 from resnest_client.video.tracking import Tracker
 from resnest_core.detections import Detections
-from resnest_core.detector import Detector, checked_threshold
+from resnest_core.detector import Detector, InProcessDetector, checked_threshold
 from resnest_core.errors import ImageError, ParameterError, ResNeStError
 from resnest_core.images import Pixels
 from resnest_core.tiles import Tiles
@@ -132,7 +132,7 @@ def _results(
 ) -> Iterator[Detections | ResNeStError]:
     if tiles is None:
         # One frame at a time in the process: frames that are read ahead take memory, and batches gain little.
-        size = 1 if hasattr(detector, "runtime") else None
+        size = 1 if isinstance(detector, InProcessDetector) else None
         results = detector.detect_many(
             images, batch_size=size, on_error="yield", score_threshold=score_threshold, masks=masks
         )
