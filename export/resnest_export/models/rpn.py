@@ -24,8 +24,7 @@ class RPN(nn.Module):
 
     def __init__(self, settings: RPNSettings, test: RPNTestSettings, channels: int) -> None:
         super().__init__()
-        self.anchors = settings.anchors
-        self.coder = settings.coder
+        self.settings = settings
         self.test = test
         self.max_proposals = min(test.max_per_img, test.nms_pre * len(settings.anchors.strides))
         count = settings.anchors.num_base_anchors
@@ -62,19 +61,24 @@ class RPN(nn.Module):
         best_scores, best = topk(kept_scores, self.max_proposals)
         return kept_boxes.gather(1, best[..., None].expand(-1, -1, 4)), best_scores
 
+    def outputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits (B, A, H, W) and box deltas (B, 4·A, H, W) of a level x (B, feat_channels, H, W)."""
+        return self.rpn_cls(x), self.rpn_reg(x)
+
     def _level(self, x: Tensor, level: int, image_sizes: Tensor) -> tuple[Tensor, Tensor]:
         """Return the best boxes (B, N, 4) of one level and their scores (B, N); short levels are filled with −inf."""
         count = self.test.nms_pre
         x = F.relu(self.rpn_conv(x))
+        logits, deltas = self.outputs(x)
         # The sigmoid as PyTorch rounds it: close to 1 many scores are equal, and runtimes' own sigmoids part them.
-        scores = 1 / (1 + torch.exp(-self.rpn_cls(x)))
+        scores = 1 / (1 + torch.exp(-logits))
         scores = scores.permute(0, 2, 3, 1).flatten(1)  # (B, H·W·A)
-        deltas = torch.unflatten(self.rpn_reg(x).permute(0, 2, 3, 1).flatten(1), 1, (-1, 4))  # (B, H·W·A, 4)
+        deltas = torch.unflatten(deltas.permute(0, 2, 3, 1).flatten(1), 1, (-1, 4))  # (B, H·W·A, 4)
         scores, index = topk(F.pad(scores, (0, count), value=-torch.inf), count)
         index = index.clamp(max=deltas.shape[1] - 1)
-        anchors = boxes.anchors_at(index, x.shape[3], level, self.anchors)
+        anchors = boxes.anchors_at(index, x.shape[3], level, self.settings.anchors)
         deltas = deltas.gather(1, index[..., None].expand(-1, -1, 4))
-        decoded = boxes.decode_and_clip(anchors, deltas, self.coder, image_sizes)
+        decoded = boxes.decode_and_clip(anchors, deltas, self.settings.coder, image_sizes)
         least = self.test.min_bbox_size
         if least < 0:
             return decoded, scores

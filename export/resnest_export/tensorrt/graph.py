@@ -20,6 +20,7 @@ from resnest_export.ops.functions import function_bodies
 from resnest_export.tensorrt.equal_scores import take_first_of_equals
 from resnest_export.tensorrt.fixed_size import FixedSizeDetector
 from resnest_export.tensorrt.half_precision import use_half
+from resnest_export.tensorrt.merged_rpn import MergedRPN
 from resnest_export.tensorrt.plain_convolutions import use_plain_convolutions
 from resnest_export.to_onnx import trace
 
@@ -51,10 +52,11 @@ def fixed_size_graph(
 
 
 def fixed_size_network(detector: TwoStageDetector, dtype: torch.dtype = torch.float32) -> FixedSizeDetector:
-    """Return what `fixed_size_graph` traces: `detector` with fixed sizes, in plain convolutions and of type `dtype`."""
+    """Return what `fixed_size_graph` traces: `detector` with fixed sizes and the layers that suit TensorRT."""
     detector = copy.deepcopy(detector)
     fold_batch_norm(detector)
     use_plain_convolutions(detector)
+    detector.rpn_head = MergedRPN(detector.rpn_head)
     if dtype is not torch.float32:
         use_half(detector, dtype)
     return FixedSizeDetector(detector)

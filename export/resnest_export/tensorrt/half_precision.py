@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from resnest_export.models.detector import TwoStageDetector
 from resnest_export.models.heads import ConvFCBBoxHead, FCNMaskHead
 from resnest_export.models.resnest import SplitAttention
-from resnest_export.models.rpn import RPN
+from resnest_export.tensorrt.merged_rpn import MergedRPN
 
-DECIDING = {RPN: ("rpn_cls", "rpn_reg"), ConvFCBBoxHead: ("fc_cls", "fc_reg"), FCNMaskHead: ("conv_logits",)}
+DECIDING = {MergedRPN: ("rpn_cls_reg",), ConvFCBBoxHead: ("fc_cls", "fc_reg"), FCNMaskHead: ("conv_logits",)}
 """The last layers of each head."""
 
 
@@ -39,7 +39,7 @@ class Typed(nn.Module):
 
 
 def use_half(detector: TwoStageDetector, dtype: torch.dtype) -> None:
-    """Convert, in place, a detector with plain convolutions to float16 or bfloat16 where accuracy permits.
+    """Convert, in place, a detector of `graph.fixed_size_network` to float16 or bfloat16 where accuracy permits.
 
     Images are float32; the feature pyramid is of `dtype`; boxes, scores and masks are float32.
     """

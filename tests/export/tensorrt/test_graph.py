@@ -100,6 +100,12 @@ def test_no_groups_and_no_fifth_dimension_in_a_large_detector(graph: onnx.ModelP
     check_plain(graph)
 
 
+def test_the_rpn_reads_each_map_once(graph: onnx.ModelProto) -> None:
+    last = [node for node in graph.graph.node if node.op_type == "Conv" and "rpn_cls" in node.input[1]]
+    assert len({node.input[0] for node in last}) == len(last) == 5
+    assert not any("rpn_reg." in name for node in graph.graph.node for name in node.input)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
 def test_no_map_of_the_backbone_is_cast_to_float32(dtype: torch.dtype, graphs: Graphs) -> None:
     """The RPN's last layers are float32, and read its maps; the backbone casts means only."""

@@ -18,7 +18,7 @@ from tests.export.tensorrt.conftest import detector
 
 PHOTOGRAPH = "000000000544"
 FEW = 100  # proposals, as 16 bits are slow on CPUs
-DECIDING = ("rpn_cls", "rpn_reg", "fc_cls", "fc_reg", "attention.fc1", "attention.fc2")
+DECIDING = ("rpn_cls_reg", "fc_cls", "fc_reg", "attention.fc1", "attention.fc2")
 FOUND = {torch.float16: 0.95, torch.bfloat16: 0.75}  # of the detections, by class and place
 
 
