@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,8 +97,14 @@ class VideoReader(Closeable):
             self._container.close()
             raise NotAnImageError(f"{self.source} has no pictures: name a video.")
         self.stream = self._container.streams.video[0]
-        self.stream.thread_type = "AUTO"
+        # Threads by frame hold frames back, as many as there are threads.
+        self.stream.thread_type = "SLICE" if self.is_endless else "AUTO"
         self.audio = self._container.streams.audio[0] if self._container.streams.audio else None
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether this is a camera, or a stream that doesn't know its end: it sends when it likes, and doesn't wait."""
+        return self.is_live and self._container.duration is None
 
     @property
     def expected_frames(self) -> int | None:
@@ -109,7 +115,7 @@ class VideoReader(Closeable):
             return None
         return max(round((min(seconds, self._end_s or seconds) - self._start_s) * rate), 0)
 
-    def packets(self) -> Iterator[Frame | av.Packet[Any]]:
+    def packets(self) -> Generator[Frame | av.Packet[Any], None, None]:
         """Yield the frames, and between them the packets of the audio."""
         import av
 

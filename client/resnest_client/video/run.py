@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from rich.console import Console
 
 from resnest_client.outputs import AnswerWriter
 from resnest_client.progress import progress_bar
+from resnest_client.video.live import newest
 from resnest_client.video.outputs import VideoOutput, choose_video_output
 from resnest_client.video.reader import Frame, VideoReader
 from resnest_client.video.tracking import Tracker
@@ -75,16 +76,17 @@ def detect_in_video(
             bar = progress.add_task("Detecting", total=reader.expected_frames)
             masks = writer.masks != "none"
             failed = 0
-            for frame, found, is_new in _detected(reader, detector, options, chosen, score_threshold, masks):
-                if isinstance(found, ImageError):
-                    failed += 1
-                    console.print(f"Frame {frame.index}: {found}", markup=False)
-                elif isinstance(found, ResNeStError):
-                    raise found
-                else:
-                    tracked = tracker.update(found) if tracker and is_new and found is not None else found
-                    chosen.add(frame, tracked, is_new=is_new)
-                progress.advance(bar)
+            with closing(_detected(reader, detector, options, chosen, score_threshold, masks)) as answers:
+                for frame, found, is_new in answers:
+                    if isinstance(found, ImageError):
+                        failed += 1
+                        console.print(f"Frame {frame.index}: {found}", markup=False)
+                    elif isinstance(found, ResNeStError):
+                        raise found
+                    else:
+                        tracked = tracker.update(found) if tracker and is_new and found is not None else found
+                        chosen.add(frame, tracked, is_new=is_new)
+                    progress.advance(bar)
         for sentence in filter(None, (chosen.warning, reader.problem)):
             console.print(sentence, markup=False)
     return not failed and reader.problem is None
@@ -97,39 +99,46 @@ def _detected(
     output: VideoOutput,
     score_threshold: float | None,
     masks: bool,
-) -> Iterator[tuple[Frame, Detections | ResNeStError | None, bool]]:
+) -> Generator[tuple[Frame, Detections | ResNeStError | None, bool], None, None]:
     """Yield the frames in order, with their detections or an error, or with the last ones: then the third is false."""
     waiting: deque[tuple[Frame, bool]] = deque()  # frames that are read ahead, and whether they are detected in
 
     def asked() -> Iterator[Pixels]:
-        for count, frame in enumerate(_frames(reader, output)):
-            if count % options.every == 0:
+        every = 1 if reader.is_endless else options.every
+        for count, frame in enumerate(frames):
+            if count % every == 0:
                 waiting.append((frame, True))
                 yield frame.pixels()
             elif output.takes_every_frame:
                 waiting.append((frame, False))
 
     last: Detections | None = None
-    for result in _results(detector, asked(), options.tiles, score_threshold, masks):
-        while not waiting[0][1]:
+    with (
+        closing(_frames(reader, options.every, output)) as frames,
+        closing(_results(detector, asked(), options.tiles, score_threshold, masks)) as results,
+    ):
+        for result in results:
+            while not waiting[0][1]:
+                yield waiting.popleft()[0], last, False
+            yield waiting.popleft()[0], result, True
+            last = result if isinstance(result, Detections) else None
+        while waiting:
             yield waiting.popleft()[0], last, False
-        yield waiting.popleft()[0], result, True
-        last = result if isinstance(result, Detections) else None
-    while waiting:
-        yield waiting.popleft()[0], last, False
 
 
-def _frames(reader: VideoReader, output: VideoOutput) -> Iterator[Frame]:
-    for each in reader.packets():
-        if isinstance(each, Frame):
-            yield each
-        else:
-            output.add_audio(each)
+def _frames(reader: VideoReader, every: int, output: VideoOutput) -> Generator[Frame, None, None]:
+    """Yield the frames of a file; of an endless source, of each Nth the newest."""
+    with closing(newest(reader.packets(), every) if reader.is_endless else reader.packets()) as packets:
+        for each in packets:
+            if isinstance(each, Frame):
+                yield each
+            else:
+                output.add_audio(each)
 
 
 def _results(
     detector: Detector, images: Iterable[Pixels], tiles: Tiles | None, score_threshold: float | None, masks: bool
-) -> Iterator[Detections | ResNeStError]:
+) -> Generator[Detections | ResNeStError, None, None]:
     if tiles is None:
         # One frame at a time in the process: frames that are read ahead take memory, and batches gain little.
         size = 1 if isinstance(detector, InProcessDetector) else None
