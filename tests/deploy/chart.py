@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import kubernetes_validate  # type: ignore[import-untyped, unused-ignore]
 import yaml  # type: ignore[import-untyped, unused-ignore]
 from helm_python import Chart
 
@@ -80,21 +81,31 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """Values that the tests render: each flavour, source of models and option."""
 
 
-def templates(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return what each template is rendered to.
+def templates(values: Mapping[str, Any], name: str = NAME) -> dict[str, str]:
+    """Return what each template is rendered to, for a release of this name.
 
     Raises:
         helm_python.HelmError: the chart refuses the values.
     """
     with Chart.load(CHART) as chart:
-        return chart.render(dict(values), name=NAME, namespace=NAMESPACE)
+        return chart.render(dict(values), name=name, namespace=NAMESPACE)
 
 
-def render(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+def render(values: Mapping[str, Any], name: str = NAME) -> list[dict[str, Any]]:
     """Return the resources that Helm would install."""
-    rendered = templates(values)
+    rendered = templates(values, name)
     del rendered[NOTES]
     return [each for text in rendered.values() for each in yaml.safe_load_all(text) if each]
+
+
+def validate(resource: dict[str, Any], version: str) -> None:
+    """Check a resource against a Kubernetes version's schema, which refuses unknown fields.
+
+    Raises:
+        kubernetes_validate.ValidationError: it has a wrong or unknown field.
+        kubernetes_validate.SchemaNotFoundError: Kubernetes itself has no such resource.
+    """
+    kubernetes_validate.validate(resource, version, strict=True)
 
 
 def of_kind(resources: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:

@@ -24,16 +24,12 @@ from tests.deploy.chart import (
     pods,
     render,
     templates,
+    validate,
 )
 from tests.deploy.files import COMPOSE, read_yaml
 
 OPERATORS = "monitoring.coreos.com/v1"  # resources that Kubernetes itself has no schema of
 each_variant = pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS)
-
-
-def validate(resource: dict[str, Any], version: str) -> None:
-    """Check a resource against a Kubernetes version's schema, which refuses unknown fields."""
-    kubernetes_validate.validate(resource, version, strict=True)
 
 
 @each_variant

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 
 from resnest_core.detector import InProcessDetector
 from resnest_core.runtimes import FakeRuntime
-from resnest_server import Settings, create_app
+from resnest_server import Settings, access, create_app
 from resnest_server.access import require_keys_in_public
 from resnest_server.engines import LocalEngine
 from tests.deploy.chart import (
@@ -223,3 +223,20 @@ def test_shared_memory_and_temporary_files_are_those_of_compose() -> None:
     volumes = {each["name"]: each.get("emptyDir") for each in pods(render({}))["triton"]["volumes"]}
     assert volumes["shm"] == {"medium": "Memory", "sizeLimit": "512Mi"} and "512m" in compose["shm_size"]
     assert volumes["tmp"] == {"medium": "Memory", "sizeLimit": "64Mi"} and "size=64m" in compose["tmpfs"][0]
+
+
+def test_keys_are_read_again_when_kubernetes_updates_the_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mounted Secret's files are links through `..data`, which is replaced as a whole."""
+    monkeypatch.setattr(access, "CHECK_SECONDS", 0.0)
+    for version in ("1", "2"):
+        (tmp_path / f"..{version}").mkdir()
+        (tmp_path / f"..{version}" / "keys").write_text(f"key-{version}\n")
+    (tmp_path / "..data").symlink_to("..1")
+    (tmp_path / "keys").symlink_to("..data/keys")
+    keys = access.Keys(Settings(api_keys_file=tmp_path / "keys"))
+    assert keys.admit("key-1") and not keys.admit("key-2")
+    (tmp_path / "..data_tmp").symlink_to("..2")
+    (tmp_path / "..data_tmp").rename(tmp_path / "..data")
+    assert keys.admit("key-2") and not keys.admit("key-1")
