@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -105,7 +107,12 @@ def validate(resource: dict[str, Any], version: str) -> None:
         kubernetes_validate.ValidationError: it has a wrong or unknown field.
         kubernetes_validate.SchemaNotFoundError: Kubernetes itself has no such resource.
     """
-    kubernetes_validate.validate(resource, version, strict=True)
+    _validate(json.dumps(resource), version)
+
+
+@functools.cache  # most resources are the same in several variants
+def _validate(resource: str, version: str) -> None:
+    kubernetes_validate.validate(json.loads(resource), version, strict=True)
 
 
 def of_kind(resources: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
