@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import kubernetes_validate  # type: ignore[import-untyped, unused-ignore]
+import pytest
 import yaml  # type: ignore[import-untyped, unused-ignore]
-from helm_python import Chart
 
 from tests.deploy.files import ROOT, read_yaml
+
+if sys.platform != "linux":
+    pytest.skip("Helm as a library is for Linux", allow_module_level=True)
+
+from helm_python import Chart, HelmError, lint
+
+__all__ = ["Chart", "HelmError", "lint"]
 
 HELM = ROOT / "deploy/helm"
 CHART = HELM / "resnest"

@@ -7,7 +7,6 @@ from typing import Any
 
 import kubernetes_validate  # type: ignore[import-untyped, unused-ignore]
 import pytest
-from helm_python import Chart, lint
 
 import resnest_core
 from tests.deploy.chart import (
@@ -19,7 +18,9 @@ from tests.deploy.chart import (
     NAMESPACE,
     NOTES,
     VARIANTS,
+    Chart,
     containers,
+    lint,
     on_gpu,
     pods,
     render,

@@ -8,7 +8,6 @@ from typing import Any
 
 import jsonschema  # type: ignore[import-untyped, unused-ignore]
 import pytest
-from helm_python import HelmError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from tests.deploy.chart import (
     KEYS,
     ON_GPU,
     STORE,
+    HelmError,
     environment,
     on_gpu,
     pods,
