@@ -16,7 +16,12 @@ GROUPS = {
         "tests/export/test_export.py",
         "tests/export/test_precision.py",
     ),
-    "triton": ("tests/triton/", "tests/export/test_parity.py"),
+    "triton": (
+        "tests/triton/",
+        "tests/deploy/test_cpu_quota.py",
+        "tests/deploy/test_helm_triton.py",
+        "tests/export/test_parity.py",
+    ),
     "browser": ("tests/server/page/", "tests/examples/", "tests/docs/"),
 }
 """Files, or the beginnings of their paths, that share a fixture of SHARED; every other file is a group of its own."""

@@ -19,7 +19,7 @@ WORKDIR /source
 COPY . .
 # Of TensorRT only its Python modules: they load the libraries of the base image.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python3 -m pip install --quiet virtualenv && virtualenv --quiet /opt/export \
+    python3 -m pip install --quiet -c constraints.txt virtualenv && virtualenv --quiet /opt/export \
     && /opt/export/bin/python -m pip install --quiet -c constraints.txt '.[export]' 'cuda-bindings~=13.0' triton \
     && /opt/export/bin/python -m pip install --quiet --no-deps \
         "tensorrt-cu13==${TENSORRT}" "tensorrt-cu13-bindings==${TENSORRT}" \
