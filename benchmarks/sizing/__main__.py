@@ -6,8 +6,8 @@
     python -m benchmarks.sizing --check --save service.json
 
 A server runs one batch at a time: an instance of `resnest serve`, or of the network in Triton. Its time per batch is
-given in seconds, or as a file of measured times that `--save` wrote. `--check` serves the demo model with 1 and 2 servers
-on this machine, and compares what it measures with what the simulation says. Needs the `dev` extra.
+given in seconds, or as a file of measured times that `--save` wrote. `--check` serves the demo model with 1 and 2
+servers on this machine, and compares what it measures with what the simulation says. Needs the `dev` extra.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rich.table import Table
 from benchmarks.sizing.check import check
 from benchmarks.sizing.loads import ClosedLoop, OpenLoop, poisson
 from benchmarks.sizing.outcome import Outcome
-from benchmarks.sizing.plan import Demand, plan
+from benchmarks.sizing.plan import MOST_BUSY, Demand, plan
 from benchmarks.sizing.service_times import ServiceTimes
 from benchmarks.sizing.simulation import simulate
 from benchmarks.sizing.stack import Balancer, Batching, Stack
@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=float, help="images per second of an open loop")
     parser.add_argument("--clients", type=int, help="clients of a closed loop, instead of --rate")
     parser.add_argument("--servers", type=int, default=1, help="in all gateways together")
-    parser.add_argument("--per-gateway", type=int, help="servers of a gateway; else all in one, with --plan 1")
+    parser.add_argument("--per-gateway", type=int, help="servers of a gateway; else all in one; for --plan else 1")
     parser.add_argument("--balancer", choices=[each.value for each in Balancer], default=Balancer.ROUND_ROBIN.value)
     parser.add_argument("--batching", choices=[each.value for each in Batching], default=Batching.GATEWAY.value)
     parser.add_argument("--max-batch", type=int, default=1)
@@ -56,13 +56,14 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-queue", type=int, default=64, help="images in flight of a gateway; more get 503")
     parser.add_argument("--shapes", default="1", help="shares of the padded shapes, such as 0.6,0.4")
     parser.add_argument("--host-threads", type=int, default=1, help="of a gateway, to decode and encode")
-    parser.add_argument("--decode-ms", type=float, default=3.0)
-    parser.add_argument("--encode-ms", type=float, default=3.0)
+    parser.add_argument("--decode-ms", type=float, default=2.5)
+    parser.add_argument("--encode-ms", type=float, default=2.0)
     parser.add_argument("--images", type=int, help="to simulate; else 10,000 and 20 for each server")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--plan", action="store_true", help="find the fewest gateways for --rate and --p95")
     parser.add_argument("--p95", type=float, default=1.0, help="seconds")
     parser.add_argument("--refused", type=float, default=0.001, help="largest share of 503s that a plan allows")
+    parser.add_argument("--busy", type=float, default=MOST_BUSY, help="largest share of busy servers in a plan")
     parser.add_argument("--check", action="store_true", help="measure a real gateway on this machine")
     parser.add_argument("--rounds", type=int, default=3, help="of --check")
     parser.add_argument("--requests", type=int, default=40, help="of each load of a round of --check")
@@ -126,11 +127,11 @@ def make_plan(arguments: argparse.Namespace, service: ServiceTimes) -> Table:
     if arguments.rate is None:
         raise ParameterError("Give the images per second to plan for with --rate.")
     each = arguments.per_gateway or 1
-    demand = Demand(arguments.rate, arguments.p95, arguments.refused)
+    demand = Demand(arguments.rate, arguments.p95, arguments.refused, arguments.busy)
     found = plan(demand, stack(arguments, 1, each), service, arguments.seed)
     title = (
-        f"{found.gateways} gateways × {each} servers answer {demand.rate:g} images/s, 95 % within {demand.p95_seconds:g} s"
-        f"; {found.gateways_with_one_lost} of which one may be down"
+        f"{found.gateways} gateways × {each} servers answer {demand.rate:g} images/s, 95 % within "
+        f"{demand.p95_seconds:g} s; {found.gateways_with_one_lost} where one may be down"
     )
     table = Table("gateways × servers", *COLUMNS, "enough", title=title)
     for gateways, outcome in sorted(found.tried.items()):

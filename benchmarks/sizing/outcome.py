@@ -35,7 +35,9 @@ class Outcome:
     batch_images: float = float("nan")
 
     @classmethod
-    def measured(cls, starts: Sequence[float], ends: Sequence[float], refused: int, last_start: float | None) -> Outcome:
+    def measured(
+        cls, starts: Sequence[float], ends: Sequence[float], refused: int, last_start: float | None
+    ) -> Outcome:
         """Return that of a real load; `last_start`: when the last image of an open loop was sent."""
         return cls(
             np.array(starts), np.array(ends), refused, min(starts), max(ends) if last_start is None else last_start

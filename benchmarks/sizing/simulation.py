@@ -1,17 +1,18 @@
 """Simulates a stack under a load, event by event, with SimPy.
 
-An image is refused if its gateway's places are taken. Otherwise it is decoded on one of the gateway's threads, waits for
-a server, runs there in a batch, and is encoded on one of these threads. Everything random follows from the seed, and
-each image brings its own random numbers: stacks that are compared get the same images.
+An image is refused if its gateway's places are taken. Otherwise it is decoded on one of the gateway's threads, waits
+for a server, runs there in a batch, and is encoded on one of these threads. Everything random follows from the seed,
+and each image brings its own random numbers: stacks that are compared get the same images.
 """
 
 from __future__ import annotations
 
 import heapq
 import random
+from bisect import bisect
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import accumulate, count
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ class _Gateway:
         self._stack = stack
         self._service = service
         self._totals = totals
-        self._threads = simpy.Resource(environment, stack.host_threads)
+        self._threads_free = [0.0] * stack.host_threads  # a heap: when each has done what it was given
         self._rule = rule(stack.batching)
         self._queue: list[_Image] = []
         self._free = stack.servers
@@ -88,19 +89,21 @@ class _Gateway:
         """Answer an image that has a place."""
         stack = self._stack
         if stack.decode_seconds:
-            yield from self._on_thread(stack.decode_seconds)
+            yield self._on_thread(stack.decode_seconds)
         image.queued = self._environment.now
         self._queue.append(image)
         self._totals.queued.add(1)
         self._changed()
         yield image.found
         if stack.encode_seconds:
-            yield from self._on_thread(stack.encode_seconds)
+            yield self._on_thread(stack.encode_seconds)
 
-    def _on_thread(self, seconds: float) -> Process:
-        with self._threads.request() as turn:
-            yield turn
-            yield self._environment.timeout(seconds)
+    def _on_thread(self, seconds: float) -> simpy.Event:
+        """Give the thread that is free first some work; the event is its end."""
+        now = self._environment.now
+        end = max(self._threads_free[0], now) + seconds
+        heapq.heapreplace(self._threads_free, end)
+        return self._environment.timeout(end - now)
 
     def _changed(self) -> None:
         if not self._change.triggered:
@@ -172,7 +175,7 @@ class _Simulation:
         self._gateways = [_Gateway(environment, stack, service, self._totals) for _ in range(stack.gateways)]
         self._balancing = _Balancing(self._gateways, stack.balancer)
         self._random = random.Random(seed)
-        self._shapes = range(len(stack.shapes))
+        self._shapes = [each / sum(stack.shapes) for each in accumulate(stack.shapes)][:-1]
         self._sent = 0
         self._starts: list[float] = []
         self._ends: list[float] = []
@@ -224,7 +227,7 @@ class _Simulation:
             self._begin = self._readings()
         start = self._environment.now
         chosen, drawn = self._random.random(), self._random.random()
-        (shape,) = self._random.choices(self._shapes, self._stack.shapes)
+        shape = bisect(self._shapes, self._random.random())
         gateway = self._balancing.choose(chosen)
         if gateway.in_flight >= self._stack.max_queue:
             self._refused += number >= warm_up
