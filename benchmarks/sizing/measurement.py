@@ -67,11 +67,17 @@ class Figures(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """A load of a round. `network_ratio`: the network's mean time under the load ÷ that which the simulation got."""
+    """A load of a round.
+
+    Attributes:
+        predicted: simulated with the service times measured beside the load.
+        with_own_times: simulated with the load's own service times: differs from the measurement by the queue only.
+        measured: what the gateway answered.
+    """
 
     predicted: Figures
+    with_own_times: Figures
     measured: Figures
-    network_ratio: float
 
 
 class Gateway:
@@ -162,29 +168,39 @@ def compare(gateway: Gateway, loads: Sequence[Load], rounds: int, images: int) -
             else:
                 rate = (load.share or 1) * gateway.stack.servers / mean(stages.network for stages in before)
                 measured, sent = gateway.open(rate, images, number)
-            under_load = mean(stages.network for stages in gateway.stages)
+            own = gateway.stages
             after = gateway.service(beside)
             service = [*before, *after]
-            predicted = predict(gateway.stack, service, sent)
-            ratio = under_load / mean(stages.network for stages in service)
-            found[load].append(Comparison(predicted, Figures.of(measured), ratio))
+            found[load].append(
+                Comparison(
+                    predict(gateway.stack, service, service, sent),
+                    predict(gateway.stack, own, service, sent),
+                    Figures.of(measured),
+                )
+            )
             before = after
     return found
 
 
-def predict(stack: Stack, service: Sequence[Stages], sent: OpenLoop | ClosedLoop) -> Figures:
-    """Return what the simulation says of a load, from the stages of images for which nothing waited.
+def predict(stack: Stack, network: Sequence[Stages], host: Sequence[Stages], sent: OpenLoop | ClosedLoop) -> Figures:
+    """Return what the simulation says of a load.
+
+    Args:
+        stack: what is simulated.
+        network: images of which the network's times are taken.
+        host: images for which nothing waited, of which the other times are taken.
+        sent: the load.
 
     What is neither network nor a stage on the gateway's threads, such as HTTP and the event loop, holds the gateway's
     interpreter, so it counts as time of these threads: half before the network, half after it.
     """
-    rest = mean(stages.latency - sum(stages[:4]) for stages in service)
+    rest = mean(stages.latency - sum(stages[:4]) for stages in host)
     measured = replace(
         stack,
-        decode_seconds=max(mean(stages.before for stages in service) + rest / 2, 0),
-        encode_seconds=max(mean(stages.after for stages in service) + rest / 2, 0),
+        decode_seconds=max(mean(stages.before for stages in host) + rest / 2, 0),
+        encode_seconds=max(mean(stages.after for stages in host) + rest / 2, 0),
     )
-    times = ServiceTimes({1: [stages.network for stages in service]})
+    times = ServiceTimes({1: [stages.network for stages in network]})
     figures = [Figures.of(simulate(measured, times, sent, seed)) for seed in range(SIMULATIONS)]
     return Figures(*(statistics.fmean(values) for values in zip(*figures, strict=True)))
 

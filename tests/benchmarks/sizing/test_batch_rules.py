@@ -1,0 +1,110 @@
+"""Which images share a batch: the rules, and the gateway's own queue beside the simulation of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from benchmarks.sizing.batch_rules import gateway_batch, triton_batch
+from benchmarks.sizing.loads import OpenLoop
+from benchmarks.sizing.service_times import ServiceTimes
+from benchmarks.sizing.simulation import simulate
+from benchmarks.sizing.stack import Batching, Stack
+from resnest_core import tensors
+from resnest_core.detector import InProcessDetector
+from resnest_core.preprocess import prepare
+from resnest_core.runtimes import FakeRuntime
+from resnest_server.batching import Batcher
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image that has a padded shape."""
+
+    shape: int
+
+
+def queue(shapes: str) -> list[Image]:
+    return [Image(ord(shape)) for shape in shapes]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "waited", "max_wait", "batch"),
+    [
+        ("a", 0, 0, "a"),
+        ("aba", 0, 0, "aa"),
+        ("abaa", 0, 0, "aaa"),
+        ("aaaaa", 0, 1, "aaaa"),
+        ("abaa", 0.9, 1, ""),
+        ("abaa", 1, 1, "aaa"),
+        ("abbbb", 0, 1, ""),
+    ],
+)
+def test_gateway_takes_the_oldest_images_shape_from_the_whole_queue(
+    shapes: str, waited: float, max_wait: float, batch: str
+) -> None:
+    assert gateway_batch(queue(shapes), 4, waited, max_wait) == queue(batch)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "waited", "max_wait", "batch"),
+    [
+        ("a", 0, 0, "a"),
+        ("aba", 0, 0, "a"),  # another shape follows
+        ("aab", 0, 1, "aa"),  # half of a batch is preferred
+        ("aaa", 0, 1, "aa"),
+        ("aaa", 1, 1, "aaa"),  # overdue
+        ("aaaaa", 0, 1, "aaaa"),
+        ("aaa", 5, 0, "aa"),  # without a delay nothing is overdue
+        ("a", 0.9, 1, ""),
+        ("ab", 0, 1, "a"),
+    ],
+)
+def test_triton_ends_a_batch_at_another_shape(shapes: str, waited: float, max_wait: float, batch: str) -> None:
+    assert triton_batch(queue(shapes), 4, waited, max_wait) == queue(batch)
+
+
+SECONDS = 0.15  # of a batch
+TIMES = (0.0, 0.05, 0.05, 0.05, 0.05, 0.35, 0.36, 0.8, 0.81, 0.82, 0.83, 0.84)
+"""When images arrive: while a batch runs, both servers idle, and more than a batch at once."""
+
+
+@pytest.mark.parametrize("servers", [1, 2])
+@pytest.mark.parametrize("max_wait", [0.0, 0.1])
+def test_the_simulations_batches_are_the_gateways(servers: int, max_wait: float) -> None:
+    runtime = FakeRuntime(before_run=lambda _: time.sleep(SECONDS))
+    latencies = asyncio.run(real_latencies(runtime, servers, max_wait))
+    real = [len(call[tensors.ORIGINAL_SIZES]) for call in runtime.calls]
+
+    stack = Stack(servers=servers, max_batch=3, max_wait=max_wait)
+    constant = ServiceTimes({size: [SECONDS] for size in (1, 2, 3)})
+    simulated = simulate(stack, constant, OpenLoop(np.array(TIMES)))
+    assert np.mean(real) == pytest.approx(simulated.batch_images)
+    assert np.mean(latencies) == pytest.approx(simulated.mean_seconds, rel=0.15)
+
+
+async def real_latencies(runtime: FakeRuntime, servers: int, max_wait: float) -> list[float]:
+    """Return the latencies of images that arrive at TIMES."""
+    batcher = Batcher(InProcessDetector(runtime), max_batch=3, max_wait=max_wait, instances=servers)
+    batcher.start()
+    image = prepare(np.zeros((40, 60, 3), np.uint8), runtime.card)
+    begun = time.monotonic()
+
+    async def send(at: float) -> float:
+        await asyncio.sleep(begun + at - time.monotonic())
+        await batcher.infer(image, 0.5, False)
+        return time.monotonic() - begun - at
+
+    latencies = await asyncio.gather(*(send(at) for at in TIMES))
+    await batcher.stop()
+    return latencies
+
+
+def test_batches_of_a_full_queue_are_full() -> None:
+    stack = Stack(max_batch=4, max_queue=100, batching=Batching.TRITON, max_wait=0.01)
+    outcome = simulate(stack, ServiceTimes({1: [1.0], 4: [2.0]}), OpenLoop(np.linspace(0, 1, 41)))
+    assert outcome.batch_images == pytest.approx(41 / 12)  # 1 or 2 first, as few wait then; then fours
