@@ -23,7 +23,7 @@ from rich.table import Table
 from benchmarks.sizing.check import check
 from benchmarks.sizing.loads import ClosedLoop, OpenLoop, poisson
 from benchmarks.sizing.outcome import Outcome
-from benchmarks.sizing.plan import MOST_BUSY, Demand, plan
+from benchmarks.sizing.plan import MOST_BUSY, WARM_UP, Demand, images_for, plan
 from benchmarks.sizing.service_times import ServiceTimes
 from benchmarks.sizing.simulation import simulate
 from benchmarks.sizing.stack import Balancer, Batching, Stack
@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--host-threads", type=int, default=1, help="of a gateway, to decode and encode")
     parser.add_argument("--decode-ms", type=float, default=2.5)
     parser.add_argument("--encode-ms", type=float, default=2.0)
-    parser.add_argument("--images", type=int, help="to simulate; else 10,000 and 20 for each server")
+    parser.add_argument("--images", type=int, help="to simulate; else 10,000 and 30 for each server")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--plan", action="store_true", help="find the fewest gateways for --rate and --p95")
     parser.add_argument("--p95", type=float, default=1.0, help="seconds")
@@ -97,26 +97,34 @@ def stack(arguments: argparse.Namespace, gateways: int, servers: int) -> Stack:
         host_threads=arguments.host_threads,
         decode_seconds=arguments.decode_ms / 1000,
         encode_seconds=arguments.encode_ms / 1000,
-        shapes=tuple(float(share) for share in arguments.shapes.split(",")),
+        shapes=shares(arguments.shapes),
         balancer=Balancer(arguments.balancer),
         batching=Batching(arguments.batching),
     )
 
 
+def shares(text: str) -> tuple[float, ...]:
+    """Read numbers such as `0.6,0.4`."""
+    try:
+        return tuple(float(share) for share in text.split(","))
+    except ValueError as error:
+        raise ParameterError(f"{text!r} gives no shares of shapes: write numbers, such as 0.6,0.4.") from error
+
+
 def single(arguments: argparse.Namespace, service: ServiceTimes) -> Table:
     """Simulate one stack."""
-    each = arguments.per_gateway or arguments.servers
+    each = arguments.servers if arguments.per_gateway is None else arguments.per_gateway
     if each < 1 or arguments.servers % each:
         raise ParameterError("--servers must be a multiple of --per-gateway, and both at least 1.")
     if (arguments.rate is None) == (arguments.clients is None):
         raise ParameterError("Give either --rate or --clients.")
     simulated = stack(arguments, arguments.servers // each, each)
-    images = arguments.images or 10_000 + 20 * arguments.servers
+    images = arguments.images or images_for(arguments.servers)
     load: OpenLoop | ClosedLoop
     if arguments.rate is not None:
-        load = poisson(arguments.rate, images, arguments.seed, images // 4)
+        load = poisson(arguments.rate, images, arguments.seed, images // WARM_UP)
     else:
-        load = ClosedLoop(arguments.clients, images, images // 4)
+        load = ClosedLoop(arguments.clients, images, images // WARM_UP)
     table = Table("gateways × servers", *COLUMNS)
     table.add_row(f"{simulated.gateways} × {each}", *cells(simulate(simulated, service, load, arguments.seed)))
     return table
@@ -126,7 +134,7 @@ def make_plan(arguments: argparse.Namespace, service: ServiceTimes) -> Table:
     """Find the fewest gateways; the table has every number that was tried."""
     if arguments.rate is None:
         raise ParameterError("Give the images per second to plan for with --rate.")
-    each = arguments.per_gateway or 1
+    each = 1 if arguments.per_gateway is None else arguments.per_gateway
     demand = Demand(arguments.rate, arguments.p95, arguments.refused, arguments.busy)
     found = plan(demand, stack(arguments, 1, each), service, arguments.seed)
     title = (

@@ -12,8 +12,8 @@ from benchmarks.sizing.simulation import simulate
 from benchmarks.sizing.stack import Stack
 from resnest_core.errors import ParameterError
 
-IMAGES, IMAGES_PER_SERVER = 10_000, 20  # of a simulation
-WARM_UP = 4  # the share of them that isn't counted: a quarter
+IMAGES, IMAGES_PER_SERVER = 10_000, 30  # of a simulation
+WARM_UP = 3  # the share of them that isn't counted, while queues settle: a third
 MOST_GATEWAYS = 10_000
 MOST_BUSY = 0.9  # nearer to 1 a queue hasn't settled within a simulation, and a stack has nothing left for a peak
 PRECISION = 200  # beyond so many gateways, the fewest is found to within one part in so many: the rest is noise
@@ -72,7 +72,7 @@ def plan(demand: Demand, stack: Stack, service: ServiceTimes, seed: int = 0) -> 
     tried: dict[int, Outcome] = {}
 
     def is_enough(gateways: int) -> bool:
-        images = IMAGES + IMAGES_PER_SERVER * gateways * stack.servers
+        images = images_for(gateways * stack.servers)
         load = poisson(demand.rate, images, seed, images // WARM_UP)
         tried[gateways] = simulate(replace(stack, gateways=gateways), service, load, seed)
         return demand.is_met(tried[gateways])
@@ -89,6 +89,11 @@ def plan(demand: Demand, stack: Stack, service: ServiceTimes, seed: int = 0) -> 
         middle = (too_few + enough) // 2
         too_few, enough = (too_few, middle) if is_enough(middle) else (middle, enough)
     return Plan(enough, tried[enough], tried)
+
+
+def images_for(servers: int) -> int:
+    """Return how many images a simulation of so many servers needs."""
+    return IMAGES + IMAGES_PER_SERVER * servers
 
 
 def least_gateways(demand: Demand, stack: Stack, service: ServiceTimes) -> int:

@@ -44,5 +44,5 @@ def mean_of_seeds(
     stack: Stack, service: ServiceTimes, rate: float, figure: Callable[[Outcome], float]
 ) -> tuple[float, float]:
     """Return the mean of a figure under Poisson arrivals over SEEDS, and the mean's standard error."""
-    values = [figure(simulate(stack, service, poisson(rate, 7_000, seed, 1_000), seed)) for seed in SEEDS]
+    values = [figure(simulate(stack, service, poisson(rate, 4_000, seed, 800), seed)) for seed in SEEDS]
     return statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.sizing.loads import poisson
-from benchmarks.sizing.plan import IMAGES, IMAGES_PER_SERVER, WARM_UP, Demand, plan
+from benchmarks.sizing.plan import WARM_UP, Demand, images_for, plan
 from benchmarks.sizing.service_times import ServiceTimes
 from benchmarks.sizing.simulation import simulate
 from benchmarks.sizing.stack import Balancer, Stack
@@ -26,7 +26,7 @@ def test_a_plan_is_the_first_number_that_suffices(balancer: Balancer) -> None:
     assert found.gateways_with_one_lost == found.gateways + 1
 
     def suffices(gateways: int) -> bool:
-        images = IMAGES + IMAGES_PER_SERVER * 2 * gateways
+        images = images_for(2 * gateways)
         load = poisson(demand.rate, images, 0, images // WARM_UP)
         outcome = simulate(replace(stack, gateways=gateways), VARIED, load)
         return demand.is_met(outcome) and outcome.utilisation < 0.95
