@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--host-threads", type=int, default=1, help="of a gateway, to decode and encode")
     parser.add_argument("--decode-ms", type=float, default=2.5)
     parser.add_argument("--encode-ms", type=float, default=2.0)
-    parser.add_argument("--images", type=int, help="to simulate; else 10,000 and 30 for each server")
+    parser.add_argument("--images", type=int, help="to simulate; else 20,000 and 30 for each server")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--plan", action="store_true", help="find the fewest gateways for --rate and --p95")
     parser.add_argument("--p95", type=float, default=1.0, help="seconds")

@@ -12,7 +12,7 @@ from benchmarks.sizing.simulation import simulate
 from benchmarks.sizing.stack import Stack
 from resnest_core.errors import ParameterError
 
-IMAGES, IMAGES_PER_SERVER = 10_000, 30  # of a simulation
+IMAGES, IMAGES_PER_SERVER = 20_000, 30  # of a simulation
 WARM_UP = 3  # the share of them that isn't counted, while queues settle: a third
 MOST_GATEWAYS = 10_000
 MOST_BUSY = 0.9  # nearer to 1 a queue hasn't settled within a simulation, and a stack has nothing left for a peak
