@@ -119,7 +119,7 @@ def single(arguments: argparse.Namespace, service: ServiceTimes) -> Table:
     if (arguments.rate is None) == (arguments.clients is None):
         raise ParameterError("Give either --rate or --clients.")
     simulated = stack(arguments, arguments.servers // each, each)
-    images = arguments.images or images_for(arguments.servers)
+    images = images_for(arguments.servers) if arguments.images is None else arguments.images
     load: OpenLoop | ClosedLoop
     if arguments.rate is not None:
         load = poisson(arguments.rate, images, arguments.seed, images // WARM_UP)
@@ -138,8 +138,8 @@ def make_plan(arguments: argparse.Namespace, service: ServiceTimes) -> Table:
     demand = Demand(arguments.rate, arguments.p95, arguments.refused, arguments.busy)
     found = plan(demand, stack(arguments, 1, each), service, arguments.seed)
     title = (
-        f"{found.gateways} gateways × {each} servers answer {demand.rate:g} images/s, 95 % within "
-        f"{demand.p95_seconds:g} s; {found.gateways_with_one_lost} where one may be down"
+        f"{found.gateways} gateways with {each} server{'s' if each > 1 else ''} each answer {demand.rate:g} images/s, "
+        f"95 % within {demand.p95_seconds:g} s; {found.gateways_with_one_lost} where one may be down"
     )
     table = Table("gateways × servers", *COLUMNS, "enough", title=title)
     for gateways, outcome in sorted(found.tried.items()):

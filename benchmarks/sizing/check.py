@@ -11,6 +11,7 @@ from rich.table import Table
 from benchmarks.sizing.measurement import Comparison, Gateway, Load, compare
 from benchmarks.sizing.service_times import ServiceTimes
 from benchmarks.sizing.stack import Stack
+from resnest_core.errors import ParameterError
 from tests.server.test_serve import ROOT, serving
 
 LOADS = (Load(share=0.5), Load(share=0.8), Load(clients=8), Load(share=2))
@@ -26,7 +27,12 @@ def check(rounds: int, images: int, save: Path | None = None) -> Table:
         rounds: measurements of each load; the table has medians.
         images: of each load.
         save: where the service times of one busy server go, as JSON.
+
+    Raises:
+        ParameterError: there is nothing to measure.
     """
+    if min(rounds, images) < 1:
+        raise ParameterError("A check has at least 1 round of 1 image.")
     bodies = [path.read_bytes() for path in sorted(IMAGES.glob("*.jpg"))]
     table = Table("servers", "load", "", "measured", "simulated", "simulated ÷ measured", "with the load's own times")
     for servers in (1, 2):

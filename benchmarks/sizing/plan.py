@@ -61,6 +61,8 @@ def plan(demand: Demand, stack: Stack, service: ServiceTimes, seed: int = 0) -> 
     Raises:
         ParameterError: no number of gateways can.
     """
+    if not 0 <= demand.refused_share <= 1:
+        raise ParameterError("The share of 503s that a plan allows is between 0 and 1.")
     if not 0 < demand.rate < math.inf or not demand.p95_seconds > 0 or not 0 < demand.busy < 1:
         raise ParameterError("A plan needs a rate and a p95 above 0, and servers that are busy for 0 to 1 of the time.")
     alone = simulate(stack, service, poisson(0.01 / service.mean(), 1000, seed), seed).percentile(95)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -59,9 +60,9 @@ class Stack:
     def __post_init__(self) -> None:
         if min(self.gateways, self.servers, self.max_batch, self.max_queue, self.host_threads) < 1:
             raise ParameterError("Gateways, servers, images of a batch, places and threads are at least 1.")
-        if min(self.max_wait, self.decode_seconds, self.encode_seconds) < 0:
+        if not all(0 <= seconds < math.inf for seconds in (self.max_wait, self.decode_seconds, self.encode_seconds)):
             raise ParameterError("Seconds are at least 0.")
-        if not self.shapes or min(self.shapes) <= 0:
+        if not self.shapes or not all(0 < share < math.inf for share in self.shapes):
             raise ParameterError("Shares of shapes are above 0, such as 0.7,0.3.")
 
     @property

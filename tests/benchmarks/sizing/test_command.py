@@ -40,7 +40,7 @@ def test_a_closed_loop_is_as_fast_as_the_servers(run: Run) -> None:
 
 def test_a_plan_tells_the_gateways(run: Run) -> None:
     table = run("--service-seconds 0.25 --rate 30 --per-gateway 2 --plan --p95 0.8 --balancer least")
-    assert "5 gateways × 2 servers answer 30 images/s" in table
+    assert "5 gateways with 2 servers each answer 30 images/s" in table
     assert "6 where one may be down" in table
 
 
@@ -57,6 +57,13 @@ def test_a_plan_tells_the_gateways(run: Run) -> None:
         ("--service-seconds 0.25 --rate 0", "rate above 0"),
         ("--service-seconds 0.25 --rate 1 --shapes 1,0", "above 0"),
         ("--service-seconds 0.25 --rate 1 --shapes wide", "shapes"),
+        ("--service-seconds 0.25 --rate 1 --shapes nan", "above 0"),
+        ("--service-seconds 0.25 --rate nan", "rate above 0"),
+        ("--service-seconds 0.25 --rate 1 --max-wait-ms inf", "at least 0"),
+        ("--service-seconds 0.25 --rate 1 --images 0", "beyond those of the warm-up"),
+        ("--service-seconds 0.25 --rate 1 --plan --refused nan", "between 0 and 1"),
+        ("--service-seconds 0.25 --rate 1 --plan --p95 nan", "p95 above 0"),
+        ("--check --requests 0", "at least 1 round"),
         ("--service-seconds 2 --rate 1 --plan --p95 1", "even where nothing waits"),
     ],
 )
