@@ -111,3 +111,10 @@ def test_batches_of_a_full_queue_are_full() -> None:
     stack = Stack(max_batch=4, max_queue=100, batching=Batching.TRITON, max_wait=0.01)
     outcome = simulate(stack, ServiceTimes({1: [1.0], 4: [2.0]}), OpenLoop(np.linspace(0, 1, 41)))
     assert outcome.batch_images == pytest.approx(41 / 11)  # one alone, which was overdue; then fours
+
+
+@pytest.mark.parametrize("batching", Batching)
+def test_the_oldest_image_of_a_batch_waits_no_longer_than_it_may(batching: Batching) -> None:
+    stack = Stack(max_batch=8, max_wait=1.0, batching=batching)
+    outcome = simulate(stack, ServiceTimes({1: [0.5], 3: [0.5]}), OpenLoop(np.array([0.0, 0.6, 0.9, 5.0])))
+    np.testing.assert_allclose(outcome.ends, [1.5, 1.5, 1.5, 6.5])

@@ -6,9 +6,13 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from benchmarks.sizing.loads import poisson
+from benchmarks.sizing.outcome import Outcome
 from benchmarks.sizing.plan import WARM_UP, Demand, images_for, plan
 from benchmarks.sizing.service_times import ServiceTimes
 from benchmarks.sizing.simulation import simulate
@@ -34,6 +38,21 @@ def test_a_plan_is_the_first_number_that_suffices(balancer: Balancer) -> None:
 
     assert suffices(found.gateways) and not suffices(found.gateways - 1)
     assert found.outcome.percentile(95) <= 0.9
+
+
+@given(st.integers(10, 1000))
+@settings(max_examples=60, deadline=None)
+def test_the_search_finds_the_fewest(fewest: int) -> None:
+    def simulated(stack: Stack, *_: object) -> Outcome:
+        # One gateway, to which images come seldom, is what a plan looks at first; 10 are needed for the rate alone.
+        seconds = 1.0 if stack.gateways == 1 or stack.gateways >= fewest else 2.0
+        return Outcome(np.zeros(1), np.full(1, seconds), 0, 0.0, 1.0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchmarks.sizing.plan.simulate", simulated)
+        found = plan(Demand(rate=9, p95_seconds=1), Stack(), SECOND)
+    assert fewest <= found.gateways <= fewest + fewest // 200
+    assert len(found.tried) <= 20
 
 
 def test_a_plan_leaves_a_tenth_of_the_servers_idle() -> None:
