@@ -151,7 +151,8 @@ def test_it_is_ready_as_long_as_one_is(fake_triton: Triton) -> None:
 
 def _ready_after(client: TestClient, seconds: float) -> int:
     time.sleep(seconds)
-    return client.get("/health/ready").status_code
+    answer: httpx.Response = client.get("/health/ready")
+    return answer.status_code
 
 
 def test_a_test_image_that_one_fails_on_is_answered_by_the_other(fake_triton: Triton) -> None:

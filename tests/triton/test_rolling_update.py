@@ -134,7 +134,7 @@ class Stack:
         """Clients that send their images one after the other, and compare every answer with the reference."""
         over = threading.Event()
 
-        def repeat(size: str, body: bytes) -> int:
+        def repeat(body: bytes) -> int:
             found = self._local.detect(body)
             expected = np.column_stack([found.boxes_xyxy, found.scores, found.labels])
             count = 0
@@ -148,7 +148,7 @@ class Stack:
 
         images = bodies()
         with ThreadPoolExecutor(len(images)) as pool:
-            clients = {size: pool.submit(repeat, size, body) for size, body in images.items()}
+            clients = {size: pool.submit(repeat, body) for size, body in images.items()}
             try:
                 time.sleep(1)
                 yield
@@ -171,9 +171,7 @@ def restart(triton: TritonServer) -> None:
 
 
 @pytest.fixture
-def stack(
-    request: pytest.FixtureRequest, triton_home: Home, triton_project: Path, tmp_path: Path
-) -> Iterator[Callable[[bool], Stack]]:
+def stack(triton_home: Home, triton_project: Path, tmp_path: Path) -> Iterator[Callable[[bool], Stack]]:
     with ExitStack() as running:
 
         def start(named: bool) -> Stack:
