@@ -5,6 +5,7 @@ Shared by the gateway and the gRPC client; `tritonclient` is imported where it i
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,9 @@ WANT_MASKS = "want_masks"  # bool [1], optional, mask models only
 MAX_MESSAGE = 2**31 - 1
 # A restarted server is found again within seconds, and a stalled connection is closed after the keep-alive time-out.
 # Servers accept one ping in 5 minutes while they send nothing; with more, they end slow requests ("too many pings").
-CHANNEL_OPTIONS: list[tuple[str, int]] = [
+# A target with several addresses is several servers, which take turns; one that can't be reached is left out.
+ROUND_ROBIN: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
+CHANNEL_OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.max_send_message_length", MAX_MESSAGE),
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.keepalive_time_ms", 300_000),
@@ -49,9 +52,29 @@ CHANNEL_OPTIONS: list[tuple[str, int]] = [
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.enable_http_proxy", 0),  # the variables http_proxy, grpc_proxy, … are for other connections
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),  # gRPC resolves a name again when a connection has ended
+    ("grpc.service_config", json.dumps(ROUND_ROBIN)),
+]
+# Detection has no side effects, so what a server refuses, or doesn't finish, is sent to the next one. The first pauses
+# are short so that few other requests take a turn meanwhile: a server that stops refuses requests until it ends.
+RETRIES = {
+    "name": [{"service": "inference.GRPCInferenceService"}],
+    "retryPolicy": {
+        "maxAttempts": 5,  # gRPC's upper limit
+        "initialBackoff": "0.01s",
+        "backoffMultiplier": 4,  # 0.01, 0.04, 0.16 and 0.64 s
+        "maxBackoff": "1s",
+        "retryableStatusCodes": ["UNAVAILABLE", "NOT_FOUND"],  # the latter: it has not loaded the model
+    },
+}
+RETRYING_CHANNEL_OPTIONS: list[tuple[str, int | str]] = [
+    *CHANNEL_OPTIONS[:-1],
+    ("grpc.service_config", json.dumps({**ROUND_ROBIN, "methodConfig": [RETRIES]})),
+    ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE),  # a larger request wouldn't be sent again: by default 256 KiB
 ]
 AWAY = ("UNAVAILABLE", "CANCELLED", "ABORTED")
 QUEUE_IS_FULL = "queue size"  # in Triton's own message
+REFUSALS = ("Server is stopping", "unknown model")  # likewise: another Triton may answer
 
 
 def import_client() -> Any:
@@ -129,6 +152,11 @@ def read_error(error: Exception, model: str, address: str) -> ResNeStError:
     if status in AWAY or not status:
         return UnreachableError(f"Triton at {address} doesn't answer for {model} now: try again later.")
     return RemoteError(f"{model} failed in Triton at {address}: its log says why.")
+
+
+def is_refused_for_now(error: Exception) -> bool:
+    """Return whether a Triton refused a request because it stops, or has not loaded the model."""
+    return any(words in str(error) for words in REFUSALS)
 
 
 def _sentence(message: str) -> str:

@@ -61,4 +61,5 @@ CMD ["--model-repository=/models", \
     "--model-control-mode=explicit", \
     "--load-model=*", \
     "--disable-auto-complete-config", \
-    "--exit-timeout-secs=20"]
+    "--exit-timeout-secs=20", \
+    "--grpc-max-connection-age=10000"]

@@ -43,6 +43,9 @@ def command(home: Home, repository: Path, *, host: str, http_port: int, grpc_por
         # Configurations are whole: nothing is to be guessed, and no model started to be asked.
         "--disable-auto-complete-config",
         "--exit-timeout-secs=20",
+        # In milliseconds. A client that connects again resolves the server's name again, so that it finds new servers
+        # and leaves those that are about to end. Requests in flight keep their connection.
+        "--grpc-max-connection-age=10000",
         # Several servers on one machine must not share memory by accident.
         f"--backend-config=python,shm-region-prefix-name=resnest_{http_port}",
     ]

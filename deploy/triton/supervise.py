@@ -174,6 +174,7 @@ class Supervisor:
         self._failed: dict[str, str] = {}  # by ensemble; set by probes
         self._reloads: dict[str, int] = {}
         self._broken: dict[str, tuple[str, float]] = {}  # by model: why, and when it is to be loaded again
+        self.is_ending = False
 
     def run(self) -> int:
         """Watch the server until it ends, and return its exit status."""
@@ -183,7 +184,8 @@ class Supervisor:
                 try:
                     return self._server.wait(POLL_SECONDS)
                 except subprocess.TimeoutExpired:
-                    self._look()
+                    if not self.is_ending:  # else the processes of unloaded models are to end
+                        self._look()
         finally:
             self._trouble.unlink(missing_ok=True)
 
@@ -289,13 +291,15 @@ def check(port: int) -> str | None:
 def supervise(command: Sequence[str], port: int, environment: Mapping[str, str] | None = None) -> int:
     """Run a server until it ends; SIGTERM and SIGINT are passed on to it. Return its exit status."""
     server = subprocess.Popen(command, env=environment)
+    supervisor = Supervisor(server, Api(port), port)
 
     def pass_on(number: int, _: FrameType | None) -> None:
+        supervisor.is_ending = True
         server.send_signal(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, pass_on)
-    status = Supervisor(server, Api(port), port).run()
+    status = supervisor.run()
     return status if status >= 0 else 128 - status
 
 

@@ -68,7 +68,9 @@ class Settings(BaseSettings):
     )
 
     triton_url: str = Field(
-        default="localhost:8001", description="Triton's gRPC address, such as grpc://localhost:8001."
+        default="localhost:8001",
+        description="Triton's gRPC address, such as grpc://localhost:8001; those of several as dns:///triton:8001 or "
+        "ipv4:10.0.0.1:8001,10.0.0.2:8001.",
     )
     triton_wait_seconds: float = Field(
         default=60, ge=0, description="Time limit for Triton to become ready at startup."

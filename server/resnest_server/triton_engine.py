@@ -26,6 +26,8 @@ POLL_SECONDS = 1.0  # between readiness checks
 PATIENCE_SECONDS = 5.0  # time-out of a readiness check
 PROBE_SECONDS = 10.0  # time-out of a test image, at least
 PATIENCE = 10  # times the mean duration of requests, at least
+ROUNDS = 4  # of gRPC's five attempts, which several Tritons share: one of them may refuse all that come to it
+CHECKS = 3  # at a time, which several Tritons share: one of them may be starting, stopping or broken
 FULL_QUEUE = "Exceeds maximum queue size"  # Triton's words
 
 log = logging.getLogger(__name__)
@@ -43,7 +45,8 @@ def find_cards(settings: Settings) -> list[ModelCard]:
     """
     grpc = triton_ensemble.import_client()
     end = time.monotonic() + settings.triton_wait_seconds
-    with grpc.InferenceServerClient(settings.triton_url, channel_args=triton_ensemble.CHANNEL_OPTIONS) as client:
+    options = triton_ensemble.RETRYING_CHANNEL_OPTIONS
+    with grpc.InferenceServerClient(settings.triton_url, channel_args=options) as client:
         while True:
             try:
                 return _cards(client, settings)
@@ -84,7 +87,11 @@ def _cards(client: Any, settings: Settings) -> list[ModelCard]:
 
 
 class TritonEngine(Engine):
-    """Sends encoded images to a model's ensemble in Triton; failed requests are not retried."""
+    """Sends encoded images to a model's ensemble, in one Triton or in several that take turns.
+
+    What a Triton refuses, or doesn't finish because it ends, is sent again: by gRPC (RETRIES in `triton_ensemble`), and
+    by `_infer` while a Triton stops or loads the model, as gRPC makes no more than five attempts.
+    """
 
     def __init__(self, card: ModelCard, settings: Settings) -> None:
         super().__init__(card, TRITON, TRITON, settings)
@@ -99,7 +106,7 @@ class TritonEngine(Engine):
     async def start(self, host: HostThreads) -> None:  # noqa: ARG002 - Triton decodes
         from tritonclient.grpc.aio import InferenceServerClient
 
-        self._client = InferenceServerClient(self._url, channel_args=triton_ensemble.CHANNEL_OPTIONS)
+        self._client = InferenceServerClient(self._url, channel_args=triton_ensemble.RETRYING_CHANNEL_OPTIONS)
         self._watcher = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
@@ -128,18 +135,20 @@ class TritonEngine(Engine):
 
         headers: dict[str, str] = {}
         propagate.inject(headers)
-        start = time.monotonic()
-        try:
-            result = await self._client.infer(
-                self.name,
-                triton_ensemble.make_inputs(data, score_threshold, want_masks, self.card),
-                outputs=triton_ensemble.make_outputs(want_masks, self.card),
-                headers=headers,
-                timeout=int(seconds * 1e6),
-                client_timeout=seconds,
-            )
-        except InferenceServerException as error:
-            raise self._meaning(error) from error
+        inputs = triton_ensemble.make_inputs(data, score_threshold, want_masks, self.card)
+        outputs = triton_ensemble.make_outputs(want_masks, self.card)
+        start, left = time.monotonic(), seconds
+        for rounds in range(ROUNDS, 0, -1):
+            try:
+                result = await self._client.infer(
+                    self.name, inputs, outputs=outputs, headers=headers, timeout=int(left * 1e6), client_timeout=left
+                )
+            except InferenceServerException as error:
+                left = seconds - (time.monotonic() - start)
+                if rounds == 1 or left <= 0 or not triton_ensemble.is_refused_for_now(error):
+                    raise self._meaning(error) from error
+            else:
+                break
         self._health.answered(time.monotonic() - start)
         return result
 
@@ -158,12 +167,7 @@ class TritonEngine(Engine):
     async def _watch(self) -> None:
         """Check periodically whether the model is ready."""
         while True:
-            try:
-                ready = await self._client.is_model_ready(self.name, client_timeout=PATIENCE_SECONDS)
-                trouble = None if ready else f"Triton at {self._url} has {self.name} not ready."
-            except Exception as error:  # any failure: the next check may succeed
-                trouble = f"Triton at {self._url} doesn't answer."
-                log.debug("%s", error)
+            trouble = await self._readiness()
             if trouble != self._trouble:
                 log.warning("%s", trouble or f"Triton has {self.name} ready again.")
                 self._trouble = trouble
@@ -171,16 +175,34 @@ class TritonEngine(Engine):
                 await self._probe()
             await asyncio.sleep(POLL_SECONDS)
 
+    async def _readiness(self) -> str | None:
+        """Return why no Triton that was asked has the model ready; None: one has."""
+        ask = self._client.is_model_ready
+        checks = [ask(self.name, client_timeout=PATIENCE_SECONDS) for _ in range(CHECKS)]
+        answers = await asyncio.gather(*checks, return_exceptions=True)  # any failure: the next check may succeed
+        log.debug("%s: %s", self.name, answers)
+        if True in answers:
+            return None
+        if False in answers:
+            return f"Triton at {self._url} has {self.name} not ready."
+        return f"Triton at {self._url} doesn't answer."
+
     async def _probe(self) -> None:
         """Send an image that is known to be good; a busy model gets longer to answer it."""
         seconds = max(PROBE_SECONDS, PATIENCE * self._health.mean_seconds)
         start = time.monotonic()
+        failures = await asyncio.gather(*(self._probe_one(seconds) for _ in range(CHECKS)))
+        causes = [cause for cause in failures if cause is not None]
+        has_answered_others = self._health.silent_seconds < time.monotonic() - start
+        if len(causes) == CHECKS and not any(FULL_QUEUE in cause for cause in causes) and not has_answered_others:
+            self._health.probe_failed(causes[0])
+
+    async def _probe_one(self, seconds: float) -> str | None:
+        """Return why a Triton fails on the test image; None: it answers."""
         try:
             await self._infer(PROBE_IMAGE, 1.0, False, seconds)
         except ImageError:
-            pass  # too narrow for this model, which has answered
+            return None  # too narrow for this model, which has answered
         except Exception as error:  # any failure: the next probe may succeed
-            cause = shortened(error.__cause__ or error)
-            has_answered_others = self._health.silent_seconds < time.monotonic() - start
-            if FULL_QUEUE not in cause and not has_answered_others:
-                self._health.probe_failed(cause)
+            return shortened(error.__cause__ or error)
+        return None

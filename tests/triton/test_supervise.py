@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -163,6 +164,28 @@ def test_a_model_that_hangs_is_loaded_again_and_at_last_the_server_ends(monkeypa
     assert server.ended
     assert len(api.loaded) == 2 * supervise.MAX_RELOADS
     supervise.trouble_file(1).unlink(missing_ok=True)
+
+
+def test_a_server_that_ends_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes of its models end too: they are not to be loaded again."""
+
+    class EndingServer(FakeServer):
+        looks = 3
+
+        def wait(self, timeout: float) -> int:
+            self.looks -= 1
+            if self.looks:
+                raise subprocess.TimeoutExpired("tritonserver", timeout)
+            return 0
+
+    watched = supervise.Supervisor(EndingServer(), FakeApi(), 1)  # type: ignore[arg-type]
+    looked: list[None] = []
+    monkeypatch.setattr(watched, "_look", lambda: looked.append(None))
+    watched.is_ending = True
+    assert watched.run() == 0 and not looked
+    watched.is_ending, EndingServer.looks = False, 3
+    watched._server = EndingServer()  # type: ignore[assignment]
+    assert watched.run() == 0 and looked
 
 
 def test_the_small_image_is_an_image() -> None:
