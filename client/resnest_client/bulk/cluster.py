@@ -8,7 +8,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from resnest_core.cpus import allowed_cpus
 from resnest_core.errors import MissingExtraError, ParameterError, RuntimeUnavailableError, UnreachableError
@@ -58,7 +58,11 @@ def connected(address: str = LOCAL) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    started = {"num_cpus": allowed_cpus(), "object_store_memory": STORE_BYTES, "include_dashboard": False}
+    started: dict[str, Any] = {
+        "num_cpus": allowed_cpus(),
+        "object_store_memory": STORE_BYTES,
+        "include_dashboard": False,
+    }
     if address not in (LOCAL, "auto"):
         _knock(address)
     try:
@@ -93,7 +97,7 @@ def share(workers: int | None, threads: int | None, on_gpu: bool) -> Share:
 
     nodes = [
         (int(node["Resources"].get("CPU", 0)), int(node["Resources"].get("GPU", 0)))
-        for node in ray.nodes()
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
         if node["Alive"]
     ]
     nodes = [(cpus, gpus) for cpus, gpus in nodes if cpus and (gpus or not on_gpu)]

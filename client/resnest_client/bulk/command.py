@@ -26,7 +26,8 @@ RayOption = Annotated[
     ),
 ]
 ImageColumnOption = Annotated[
-    str | None, typer.Option("--image-column", help="With --ray: the column of a Parquet file with images or addresses.")
+    str | None,
+    typer.Option("--image-column", help="With --ray: the column of a Parquet file with images or addresses."),
 ]
 NameColumnOption = Annotated[
     str | None, typer.Option("--name-column", help="With --ray: the column of a Parquet file with the images' names.")

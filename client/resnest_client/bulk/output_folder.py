@@ -72,9 +72,9 @@ class OutputFolder:
         keys = dict.fromkeys((*manifest, *before))
         others = [key for key in keys if key not in NOT_COMPARED and before.get(key) != manifest.get(key)]
         if others:
+            named = ", ".join(others).replace("_", " ")
             raise ParameterError(
-                f"{self.address} has the results of another run, which differs in {', '.join(others).replace('_', ' ')}: "
-                "name another --output."
+                f"{self.address} has the results of another run, which differs in {named}: name another --output."
             )
 
     def planned(self) -> Iterator[Part]:
@@ -128,7 +128,8 @@ class OutputFolder:
                 raise ParameterError(f"{self.address} is a file: --output names a folder with --ray.")
             if _holds_anything(self.address):
                 raise ParameterError(
-                    f"{self.address} isn't empty, and no output of `{PROGRAM}`: name another --output, or an empty folder."
+                    f"{self.address} isn't empty, and no output of `{PROGRAM}`: name another --output, or an empty "
+                    "folder."
                 )
             return None
         with storage.readable(self.manifest_path):

@@ -126,7 +126,8 @@ def detect_dataset(
     done = folder.done()
     done_before = sum(part.rows for part in parts if part.number in done)
     if done_before:
-        console.print(f"{done_before} of {sum(part.rows for part in parts) + sum(p.rows for p in pieces)} images are done already.")
+        total = sum(part.rows for part in parts) + sum(piece.rows for piece in pieces)
+        console.print(f"{done_before} of {total} images are done already.")
     if not pieces and all(part.number in done for part in parts):
         return BulkResult(0, 0, done_before)
     with connected(address):
@@ -242,4 +243,3 @@ def _check_apart(output: str, roots: Sequence[str]) -> None:
     for root in roots:
         if f"{output}/".startswith(f"{root}/"):
             raise ParameterError(f"The output {output} is in the source {root}: name a folder elsewhere as --output.")
-

@@ -237,7 +237,7 @@ def files_below(address: str) -> list[str]:
 
 
 def matching(pattern: str) -> list[str]:
-    """Return the addresses of the files that a pattern with `*`, `?`, `[…]` or `**` matches, sorted; raises as above."""
+    """Return the addresses of the files that a pattern with `*`, `?`, `[…]` or `**` matches, sorted."""
     from fsspec.implementations.arrow import ArrowFSWrapper
     from fsspec.implementations.local import LocalFileSystem
 

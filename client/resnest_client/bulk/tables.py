@@ -101,7 +101,9 @@ def open_table(address: str) -> ParquetFile:
         except (ArrowException, OSError) as error:
             if is_remote(address) and isinstance(error, OSError):
                 raise
-            raise ParameterError(f"{address} can't be read as a Parquet file: it is damaged, or another kind.") from error
+            raise ParameterError(
+                f"{address} can't be read as a Parquet file: it is damaged, or another kind."
+            ) from error
 
 
 def check_images(table: ParquetFile, columns: Columns, address: str) -> None:
