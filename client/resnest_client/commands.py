@@ -119,7 +119,7 @@ def detect(
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if ray is not None:
         # Without meaning there.
-        refused = {"annotations": annotations, "tiles": tiles, "end": end, "track": track}
+        refused: dict[str, object] = {"annotations": annotations, "tiles": tiles, "end": end, "track": track}
         refused |= {"every": None if every_nth == 1 else every_nth, "start": start or None}
         if not detect_on_ray(
             ray,

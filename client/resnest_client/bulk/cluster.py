@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import socket
 from collections.abc import Iterator
@@ -48,13 +47,13 @@ def connected(address: str = LOCAL) -> Iterator[None]:
         UnreachableError: there is no cluster.
     """
     check_address(address)
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else stderr has lines that say nothing to a user
     try:
         import ray
         import ray.data
     except ImportError as error:
         raise MissingExtraError("ray", "ray") from error
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     if ray.is_initialized():
         yield
         return
