@@ -110,7 +110,10 @@ def test_a_killed_worker_loses_nothing_and_doubles_nothing(cluster: str, tmp_pat
 
 def test_an_interrupted_run_is_continued(cluster: str, tmp_path: Path) -> None:
     folder, output = copies(tmp_path / "images", 32), tmp_path / "out"
-    code = "import sys; from resnest_client.bulk import detect_dataset as d; d([sys.argv[1]], sys.argv[2], address=sys.argv[3], part_size=4)"
+    code = (
+        "import sys; from resnest_client.bulk import detect_dataset; "
+        "detect_dataset([sys.argv[1]], sys.argv[2], address=sys.argv[3], part_size=4)"
+    )
     driver = subprocess.Popen([sys.executable, "-c", code, str(folder), str(output), cluster])
     while driver.poll() is None and len(list((output / "results").glob("*.parquet"))) < 2:
         time.sleep(0.02)
