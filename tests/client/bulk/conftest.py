@@ -37,7 +37,7 @@ def cluster(s3: str) -> Iterator[str]:
             cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
         cluster.wait_for_nodes()
         yield cluster.address
-        cluster.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture
