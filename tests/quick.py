@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 MARKS = {"slow", "docker", "gpu", "triton", "browser", "rtx"}
-FIXTURES = {"demo", "detector", "exported_mask_rcnn_s50", "fine_tuned", "graphs", "traces"}
+FIXTURES = {"bucket", "cluster", "demo", "detector", "exported_mask_rcnn_s50", "fine_tuned", "graphs", "traces"}
 """Fixtures for tests that trace networks, or run the demo's."""
 NAMES = {
     "DeployedDetector",

@@ -13,6 +13,15 @@ import typer
 from rich.console import Console
 
 from resnest_client.bench.commands import bench
+from resnest_client.bulk.command import (
+    CommandWithRay,
+    ImageColumnOption,
+    NameColumnOption,
+    RayOption,
+    ThreadsOption,
+    detect_on_ray,
+    refuse_without_ray,
+)
 from resnest_client.concurrency import in_order
 from resnest_client.detector_options import (
     ApiKeyOption,
@@ -51,7 +60,7 @@ SOME_FAILED = 2  # exit code where some images couldn't be used
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this package."""
-    app.command()(detect)
+    app.command(cls=CommandWithRay)(detect)
     app.command("eval")(evaluate)
     app.command()(bench)
 
@@ -75,18 +84,21 @@ def detect(
         float | None,
         typer.Option(help="0…1: only detections above it are returned. Default: the model's own; for drawings 0.3."),
     ] = None,
-    answer_format: Annotated[str, typer.Option("--format", help=f"Response format: {', '.join(FORMATS)}.")] = "native",
+    answer_format: Annotated[
+        str | None, typer.Option("--format", help=f"Response format: {', '.join(FORMATS)}. Default: native.")
+    ] = None,
     masks: Annotated[str, typer.Option(help=f"Mask encoding: {', '.join(MASK_FORMS)} or none.")] = "rle",
     annotations: Annotated[
         Path | None,
         typer.Option(help="With --format coco: annotations of the images, whose ids are taken. Default: of the names."),
     ] = None,
-    output: Annotated[
-        Path | None,
+    output_address: Annotated[
+        str | None,
         typer.Option(
+            "--output",
             help="FILE.json: a list of responses. FILE.jsonl: one response per line, written as it arrives; a second "
             "run resumes. A folder: drawn images. Default: JSON on stdout. Of a video: FILE.jsonl, or an annotated "
-            "video, FILE.mp4, .mov, .mkv or .webm."
+            "video, FILE.mp4, .mov, .mkv or .webm.",
         ),
     ] = None,
     tiles: Annotated[
@@ -97,12 +109,40 @@ def detect(
     start: Annotated[float, typer.Option(help="Of a video: seconds at which to start.")] = 0.0,
     end: Annotated[float | None, typer.Option(help="Of a video: seconds at which to end. Default: its end.")] = None,
     track: Annotated[bool, typer.Option("--track", help="Of a video: number the objects.")] = False,
+    ray: RayOption = None,
+    image_column: ImageColumnOption = None,
+    name_column: NameColumnOption = None,
+    threads: ThreadsOption = None,
 ) -> None:
     """Detect objects in images or in a video: JSON in one of several formats, drawn images, or an annotated video."""
     detector_options = DetectorOptions(url, model, runtime, device, repository, api_key)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if ray is not None:
+        # Without meaning there.
+        refused: dict[str, object] = {"annotations": annotations, "tiles": tiles, "end": end, "track": track}
+        refused |= {"every": None if every_nth == 1 else every_nth, "start": start or None}
+        if not detect_on_ray(
+            ray,
+            sources,
+            output_address,
+            detector_options,
+            console,
+            refused,
+            score_threshold=score_threshold,
+            answer_format=answer_format,
+            masks=masks,
+            image_column=image_column,
+            name_column=name_column,
+            workers=concurrency,
+            threads=threads,
+        ):
+            raise typer.Exit(SOME_FAILED)
+        return
+    refuse_without_ray(image_column=image_column, name_column=name_column, threads=threads)
+    output = Path(output_address) if output_address is not None else None
+    answer_format = answer_format or "native"
     at_once = detector_options.at_once(concurrency)
     want_masks = mask_form(masks) is not None
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
     windows = None if tiles is None else Tiles(tiles, overlap)
     of_video = VideoOptions(every_nth, start, end, track, windows)
     if any(is_video(source) for source in sources):
