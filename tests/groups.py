@@ -35,6 +35,7 @@ LONGEST_FIRST = (
     "tests/tools/test_gpu_check.py",
     "tests/export/test_exported_options.py",
     "tests/test_wheel.py",
+    "tests/client/bulk/test_bulk.py",
     "tests/client/bench/test_bench_demo.py",
     "tests/tools/test_engine_check.py",
     "tests/tools/test_pytorch_network.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -161,22 +162,26 @@ def _work(job: Job, parts: Sequence[Part], shared: Share, console: Console) -> t
     """Let workers detect in the parts; return how many images have results, and how many couldn't be used."""
     import ray
     from ray.exceptions import RayActorError, RayError
+    from ray.util.annotations import RayDeprecationWarning
 
     context = ray.data.DataContext.get_current()
     bars, context.enable_progress_bars = context.enable_progress_bars, False
     rows = [{"part": part.number, "pieces": json.dumps(part.pieces)} for part in parts]
     sizes = {part.number: part.rows for part in parts}
     workers = min(shared.workers, len(parts))
-    results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-        PartDetector,
-        fn_constructor_args=(job,),
-        batch_size=1,
-        num_cpus=shared.threads,
-        num_gpus=shared.gpus or None,
-        compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2),
-        max_restarts=-1,
-        max_task_retries=TRIES - 1,
-    )
+    with warnings.catch_warnings():
+        # Ray would try without end a part that kills its worker. The limit has no other name before Ray 2.64.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            PartDetector,
+            fn_constructor_args=(job,),
+            batch_size=1,
+            num_cpus=shared.threads,
+            num_gpus=shared.gpus or None,
+            compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2),
+            max_restarts=-1,
+            max_task_retries=TRIES - 1,
+        )
     images, failed, finished = 0, 0, 0
     refused: list[str] = []
     try:
