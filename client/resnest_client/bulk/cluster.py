@@ -50,6 +50,7 @@ def connected(address: str = LOCAL) -> Iterator[None]:
     try:
         import ray
         import ray.data
+        from ray.exceptions import RayError
     except ImportError as error:
         raise MissingExtraError("ray", "ray") from error
     for name in ("ray", "ray.data"):
@@ -71,9 +72,12 @@ def connected(address: str = LOCAL) -> Iterator[None]:
             logging_level=logging.ERROR,
             **(started if address == LOCAL else {}),
         )
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except (ConnectionError, RayError, RuntimeError, ValueError, TimeoutError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
-        raise UnreachableError(f"There is no connection to the Ray cluster at {address}: {reason}.") from error
+        raise UnreachableError(
+            f"There is no connection to the Ray cluster at {address}: {reason}. Its version of Ray and its token "
+            "(RAY_AUTH_TOKEN) must be the same as here."
+        ) from error
     try:
         yield
     finally:
