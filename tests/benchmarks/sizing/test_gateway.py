@@ -14,7 +14,7 @@ from resnest_core.runtimes import FakeRuntime
 from tests.server.conftest import picture
 from tests.server.live import live
 
-SECONDS = 0.05  # of a batch: the network sleeps, so other programs on this machine don't lengthen it
+SECONDS = 0.1  # of a batch: the network sleeps, so other programs on this machine don't lengthen it
 ROUNDS = 3
 TOLERANCE = 0.15
 LOADS = (Load(share=0.7), Load(clients=5))
