@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import kubernetes_validate  # type: ignore[import-untyped, unused-ignore]
-import pytest
 import yaml  # type: ignore[import-untyped, unused-ignore]
 
 from tests.deploy.files import ROOT, read_yaml
-
-if sys.platform != "linux":
-    pytest.skip("Helm as a library is for Linux", allow_module_level=True)
-
-from helm_python import Chart, HelmError, lint
-
-__all__ = ["Chart", "HelmError", "lint"]
+from tests.deploy.helm import render_chart
 
 HELM = ROOT / "deploy/helm"
 CHART = HELM / "resnest"
@@ -95,10 +87,9 @@ def templates(values: Mapping[str, Any], name: str = NAME) -> dict[str, str]:
     """Return what each template is rendered to, for a release of this name.
 
     Raises:
-        helm_python.HelmError: the chart refuses the values.
+        HelmError: the chart refuses the values.
     """
-    with Chart.load(CHART) as chart:
-        return chart.render(dict(values), name=name, namespace=NAMESPACE)
+    return render_chart(CHART, values, name, NAMESPACE)
 
 
 def render(values: Mapping[str, Any], name: str = NAME) -> list[dict[str, Any]]:

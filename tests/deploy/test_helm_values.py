@@ -20,12 +20,12 @@ from tests.deploy.chart import (
     KEYS,
     ON_GPU,
     STORE,
-    HelmError,
     environment,
     on_gpu,
     pods,
     render,
 )
+from tests.deploy.helm import HelmError
 
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 KEYS_MISSING = "at '/gateway/apiKeys/existingSecret': minLength"
