@@ -40,9 +40,7 @@ WANT_MASKS = "want_masks"  # bool [1], optional, mask models only
 MAX_MESSAGE = 2**31 - 1
 # A restarted server is found again within seconds, and a stalled connection is closed after the keep-alive time-out.
 # Servers accept one ping in 5 minutes while they send nothing; with more, they end slow requests ("too many pings").
-# A target with several addresses is several servers, which take turns; one that can't be reached is left out.
-ROUND_ROBIN: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
-CHANNEL_OPTIONS: list[tuple[str, int | str]] = [
+_CONNECTION: list[tuple[str, int | str]] = [
     ("grpc.max_send_message_length", MAX_MESSAGE),
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.keepalive_time_ms", 300_000),
@@ -53,8 +51,10 @@ CHANNEL_OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.enable_http_proxy", 0),  # the variables http_proxy, grpc_proxy, … are for other connections
     ("grpc.dns_min_time_between_resolutions_ms", 1_000),  # gRPC resolves a name again when a connection has ended
-    ("grpc.service_config", json.dumps(ROUND_ROBIN)),
 ]
+# A target with several addresses is several servers, which take turns; one that can't be reached is left out.
+ROUND_ROBIN: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
+CHANNEL_OPTIONS = [*_CONNECTION, ("grpc.service_config", json.dumps(ROUND_ROBIN))]
 # Detection has no side effects, so what a server refuses, or doesn't finish, is sent to the next one. The first pauses
 # are short so that few other requests take a turn meanwhile: a server that stops refuses requests until it ends.
 RETRIES = {
@@ -67,8 +67,8 @@ RETRIES = {
         "retryableStatusCodes": ["UNAVAILABLE", "NOT_FOUND"],  # the latter: it has not loaded the model
     },
 }
-RETRYING_CHANNEL_OPTIONS: list[tuple[str, int | str]] = [
-    *CHANNEL_OPTIONS[:-1],
+RETRYING_CHANNEL_OPTIONS = [
+    *_CONNECTION,
     ("grpc.service_config", json.dumps({**ROUND_ROBIN, "methodConfig": [RETRIES]})),
     ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE),  # a larger request wouldn't be sent again: by default 256 KiB
 ]

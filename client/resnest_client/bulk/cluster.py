@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from resnest_core.cpus import allowed_cpus
-from resnest_core.errors import MissingExtraError, ParameterError, RuntimeUnavailableError, UnreachableError
+from resnest_core.errors import ParameterError, RuntimeUnavailableError, UnreachableError
 
 LOCAL = "local"
 ADDRESS = re.compile(r"local|auto|[A-Za-z0-9_.-]+:\d{1,5}|\[[0-9A-Fa-f:]+\]:\d{1,5}")
@@ -41,18 +41,16 @@ def check_address(address: str) -> None:
 def connected(address: str = LOCAL) -> Iterator[None]:
     """Connect to a cluster, or start one on this machine and stop it afterwards; within an open connection, use that.
 
+    Args:
+        address: of a cluster, checked by `check_address`.
+
     Raises:
-        MissingExtraError: Ray isn't installed.
-        ParameterError: it is no address.
         UnreachableError: there is no cluster.
     """
-    check_address(address)
-    try:
-        import ray
-        import ray.data
-        from ray.exceptions import RayError
-    except ImportError as error:
-        raise MissingExtraError("ray", "ray") from error
+    import ray
+    import ray.data
+    from ray.exceptions import RayError
+
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     if ray.is_initialized():

@@ -112,11 +112,6 @@ class OutputFolder:
                 storage.delete(address)
         return found
 
-    def errors(self) -> int:
-        """Return how many images are listed as unusable."""
-        files = storage.files_below(storage.join(self.address, "errors"))
-        return sum(storage.read(file).count(b"\n") for file in files)
-
     def _manifest(self) -> dict[str, Any] | None:
         """Return the manifest that is there; None: the folder is new or empty.
 

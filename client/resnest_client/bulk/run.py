@@ -87,7 +87,7 @@ def detect_dataset(
     """
     console = console or Console(quiet=True)
     check_address(address)
-    _need_pyarrow()
+    _check_extra()
     for name, value in (("--concurrency", workers), ("--threads", threads), ("part_size", part_size)):
         if value is not None and value < 1:
             raise ParameterError(f"{name} must be at least 1, not {value}.")
@@ -219,7 +219,7 @@ def _work(job: Job, parts: Sequence[Part], shared: Share, console: Console) -> t
     return images, failed
 
 
-def _need_pyarrow() -> None:
+def _check_extra() -> None:
     from importlib.util import find_spec
 
     for package in ("ray", "pyarrow", "fsspec"):

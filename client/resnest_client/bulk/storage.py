@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnest_core.errors import MissingExtraError, ParameterError, UnreachableError
+from resnest_core.errors import ParameterError, UnreachableError
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -69,11 +69,7 @@ def join(folder: str, *names: str) -> str:
 
 
 def locate(address: str) -> tuple[FileSystem, str]:
-    """Return the file system of an address, and its path there.
-
-    Raises:
-        MissingExtraError: pyarrow isn't installed.
-    """
+    """Return the file system of an address, and its path there."""
     if not is_remote(address):
         return _file_system("", ""), address
     scheme, _, path = address.partition("://")
@@ -82,10 +78,8 @@ def locate(address: str) -> tuple[FileSystem, str]:
 
 @lru_cache(maxsize=64)
 def _file_system(scheme: str, bucket: str) -> FileSystem:
-    try:
-        from pyarrow import fs
-    except ImportError as error:
-        raise MissingExtraError("pyarrow", "ray") from error
+    from pyarrow import fs
+
     if not scheme:
         return fs.LocalFileSystem()
     if scheme == "gs":

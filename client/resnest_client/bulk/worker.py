@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -110,8 +111,6 @@ class PartDetector:
 
     @property
     def _has_own_repository(self) -> bool:
-        import os
-
         return not self._job.repository_is_named and bool(os.environ.get(REPOSITORY_VARIABLE))
 
     def _detect(self, part: int, pieces: Sequence[Piece]) -> tuple[int, int]:
